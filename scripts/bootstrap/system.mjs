@@ -1,0 +1,93 @@
+// Step (b): the programs that the sandbox and the native build need, from the system's own package manager.
+// Missing programs are not fatal here: what needs them says so (a sandbox without bwrap refuses to start).
+
+import { existsSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { findProgram, output, readOrUndefined, run, writeStamp } from './machine.mjs';
+
+const RETRY_AFTER_MS = 10 * 60_000;
+
+/** Which package brings what, per package manager. `libc` stands for the static C library and its headers. */
+const MANAGERS = [
+  {
+    program: 'apt-get',
+    refresh: ['update', '-qq'],
+    install: ['install', '-y', '-qq', '--no-install-recommends'],
+    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'libc6-dev', git: 'git' },
+  },
+  {
+    program: 'dnf',
+    install: ['install', '-y', '-q', '--setopt=install_weak_deps=False'],
+    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'glibc-devel glibc-static', git: 'git-core' },
+  },
+  {
+    program: 'apk',
+    install: ['add', '--no-cache', '--quiet'],
+    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'musl-dev linux-headers', git: 'git' },
+  },
+  {
+    program: 'pacman',
+    install: ['-S', '--needed', '--noconfirm', '--quiet'],
+    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'glibc linux-api-headers', git: 'git' },
+  },
+];
+
+/** Linux only: elsewhere there is no sandbox of ours to prepare. */
+export function missingPrograms() {
+  if (process.platform !== 'linux') return [];
+  const missing = ['bwrap', 'cc', 'git'].filter((name) => findProgram(name) === undefined);
+  return missing.includes('cc') ? [...missing, 'libc'] : missing;
+}
+
+/** Whether `cc -static` can link here. A compiler alone does not bring the library. */
+export function hasStaticLibc() {
+  const file = output('cc', ['-print-file-name=libc.a']);
+  return file !== undefined && path.isAbsolute(file) && existsSync(file);
+}
+
+/** Installs what is missing. Says what it does; where it cannot, says what to type, and lets the caller go on. */
+export function installSystem(root, say, missing = missingPrograms()) {
+  if (missing.length === 0) return;
+  const manager = MANAGERS.find((candidate) => findProgram(candidate.program) !== undefined);
+  if (manager === undefined) {
+    say(`missing: ${missing.join(', ')}; no package manager that I know is here, please install them`);
+    return;
+  }
+  const packages = [...new Set(missing.flatMap((name) => manager.packages[name].split(' ')))];
+  const typed = `${manager.program} ${manager.install.join(' ')} ${packages.join(' ')}`;
+  const prefix = rootPrefix();
+  if (prefix === undefined || failedLately(root, typed)) {
+    say(`missing: ${missing.join(', ')}; please run as root: ${typed}`);
+    return;
+  }
+  say(`installing system packages: ${[...prefix, typed].join(' ')}`);
+  if (!install(manager, packages, prefix)) {
+    writeStamp(root, 'system-failed', typed);
+    say(`that failed; please run as root: ${typed}`);
+  }
+}
+
+function install(manager, packages, prefix) {
+  const options = { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } };
+  const command = (args) => {
+    const [program, ...rest] = [...prefix, manager.program, ...args];
+    return run(program, rest, options) === 0;
+  };
+  // A failed refresh is no reason to stop: the lists at hand may do, and if not the install says why.
+  if (manager.refresh !== undefined) command(manager.refresh);
+  return command([...manager.install, ...packages]);
+}
+
+/** How to become root without asking anybody: [] when we are, sudo when it needs no password, else undefined. */
+function rootPrefix() {
+  if (process.getuid?.() === 0) return [];
+  if (findProgram('sudo') === undefined) return undefined;
+  return run('sudo', ['-n', 'true'], { stdio: 'ignore' }) === 0 ? ['sudo', '-n'] : undefined;
+}
+
+/** An install that just failed (no network, say) is not tried again on every start. */
+function failedLately(root, typed) {
+  const file = path.join(root, 'node_modules', '.scriptorium-system-failed');
+  if (readOrUndefined(file) !== typed) return false;
+  return Date.now() - statSync(file).mtimeMs < RETRY_AFTER_MS;
+}

@@ -1,0 +1,190 @@
+/**
+ * The Executor port: what an engine may ask of the hands (DESIGN §7). One implementation speaks JSON-RPC to a host
+ * process (`host/client.ts`); a backend folder (`local/`, later `gvisor/`, `kubernetes/`) is what the host drives.
+ *
+ * Promises kept here
+ * - S3: nothing in this port resolves a workspace path outside the sandbox; every path is the sandbox's own.
+ * - L5: the host journals a call (id, fence, what) with fsync before anything starts; a call id is used once for ever.
+ * - L6: asking again with the same call id never runs it twice; it answers what the journal knows.
+ * - A fence lower than the highest the host has seen for a session is refused (`fenced`), durably.
+ *
+ * Contract: methods return endings as values (`Refusal`) and reject only when the host cannot be reached
+ * (`HostUnreachable`) or on a bug. Bytes are bytes; times are milliseconds; sizes are bytes.
+ */
+
+export type Refusal = {
+  refused:
+    | 'fenced' // an engine with a higher fence owns the session
+    | 'no_sandbox' // create it first
+    | 'isolation_unavailable' // S4: what was asked cannot be had here; `message` says what to do
+    | 'call_mismatch' // the same call id was journalled with other content
+    | 'not_found'
+    | 'not_a_file'
+    | 'not_a_directory'
+    | 'permission_denied'
+    | 'changed' // an edit's expected content is not what is there
+    | 'too_large'
+    | 'io_error';
+  message: string;
+};
+
+export function isRefusal(value: object): value is Refusal {
+  return 'refused' in value;
+}
+
+/** Thrown by every method when the host process cannot be reached or the connection broke before the answer. */
+export class HostUnreachable extends Error {
+  override name = 'HostUnreachable';
+}
+
+export type Limits = {
+  memoryBytes: number;
+  processes: number;
+  openFiles: number;
+  /** Size of /tmp and of /dev/shm together is bounded by this. */
+  tmpBytes: number;
+  /** Largest single file (RLIMIT_FSIZE). */
+  fileBytes: number;
+};
+
+export type SandboxSpec = {
+  session: string;
+  fence: number;
+  /** `bubblewrap`, or `none`: no isolation at all, only with the operator's explicit flag. */
+  isolation: 'bubblewrap' | 'none';
+  limits: Limits;
+  /** The whole environment of every process, besides PATH, HOME, LANG, TERM and TMPDIR, which the host sets. */
+  env: Record<string, string>;
+};
+
+/** What really isolates this sandbox; goes into the log as `sandbox.started` (S4: honest about each lack). */
+export type SandboxInfo = {
+  isolation: 'bubblewrap' | 'none';
+  /** What bounds memory and processes: cgroup v2, v1, or only rlimits. */
+  limitsBy: 'cgroup2' | 'cgroup1' | 'rlimits';
+  /** Whether seccomp, an own uid and a private network are in force. */
+  seccomp: boolean;
+  ownUid: number | null;
+  network: 'none' | 'host';
+  /** True where a sandbox of this session was running already. */
+  reused: boolean;
+  warnings: string[];
+};
+
+export type CallRef = { session: string; fence: number; callId: string };
+
+export type StartProcess = CallRef & {
+  argv: string[];
+  /** Absolute path inside the sandbox. */
+  cwd: string;
+  env?: Record<string, string>;
+  /** stdin content; without it stdin is empty (/dev/null). */
+  stdin?: Uint8Array;
+  /** Whole tree is killed after this long. */
+  timeoutMs: number;
+  /** Output beyond this is dropped by the host (and counted in `droppedBytes`), never buffered. */
+  maxOutputBytes: number;
+  /** stdout and stderr go through one pipe, in the order written. */
+  mergeStderr: boolean;
+  /** Answer after the process ended or this long, whichever is first (saves a round trip). */
+  waitMs: number;
+};
+
+export type OutputChunk = { seq: number; stream: 'stdout' | 'stderr' | 'control'; data: Uint8Array };
+
+export type ProcessState =
+  | { state: 'running' }
+  | {
+      state: 'exited';
+      exitCode: number | null;
+      signal: string | null;
+      /** Why the host ended it, if it did. */
+      endedBy: 'timeout' | 'terminate' | 'memory' | null;
+      durationMs: number;
+    }
+  /** The journal has the start but the process cannot be known any more: its sandbox or host died with it. */
+  | { state: 'lost'; reason: string };
+
+export type ProcessRead = {
+  chunks: OutputChunk[];
+  /** Pass as `afterSeq` of the next read. */
+  nextSeq: number;
+  /** Bytes dropped because of `maxOutputBytes`. */
+  droppedBytes: number;
+  process: ProcessState;
+};
+
+/** One file to be put, changed or removed. */
+export type Edit = {
+  path: string;
+  /** New content; null removes the file. */
+  content: Uint8Array | null;
+  /** sha256 (hex) of the content that must be there now; null: the file must not exist; absent: whatever is there. */
+  expectSha256?: string | null;
+  /** Permission bits for a new file (default 0644); an existing file keeps its own. */
+  mode?: number;
+};
+
+/** All edits were made, each atomically (temporary file and rename in the sandbox), in order. */
+export type EditsDone = {
+  files: { path: string; sizeBytes: number; sha256: string | null; existed: boolean }[];
+};
+
+export type CallStatus =
+  | { kind: 'unknown' } // never dispatched: safe to start
+  | { kind: 'process'; process: ProcessState }
+  | { kind: 'edits'; state: 'running' }
+  | { kind: 'edits'; state: 'done'; outcome: EditsDone | Refusal }
+  | { kind: 'edits'; state: 'lost'; reason: string };
+
+export type FileStat = {
+  path: string;
+  type: 'file' | 'directory' | 'symlink' | 'other';
+  sizeBytes: number;
+  mtimeMs: number;
+  mode: number;
+};
+
+export type FileRead = { data: Uint8Array; sizeBytes: number; isWhole: boolean };
+
+type InSandbox = { session: string; fence: number };
+
+export interface Executor {
+  /** Starts the session's sandbox, or finds it running. Its disk (workspace, outputs, home) outlives it. */
+  createSandbox(spec: SandboxSpec): Promise<SandboxInfo | Refusal>;
+  /** Kills everything in it; the disk stays unless `removeDisk`. Idempotent. */
+  destroySandbox(request: InSandbox & { removeDisk: boolean }): Promise<Record<string, never> | Refusal>;
+
+  startProcess(request: StartProcess): Promise<ProcessRead | Refusal>;
+  /** Chunks after `afterSeq`; waits up to `waitMs` for something new or the end. */
+  readProcess(
+    request: CallRef & { afterSeq: number; maxBytes: number; waitMs: number },
+  ): Promise<ProcessRead | Refusal>;
+  /** Kills the call's whole process tree, including children that left its process group or session (S5). */
+  terminateProcess(request: CallRef): Promise<Record<string, never> | Refusal>;
+  callStatus(request: CallRef): Promise<CallStatus | Refusal>;
+
+  readFile(
+    request: InSandbox & { path: string; offset?: number; maxBytes: number },
+  ): Promise<FileRead | Refusal>;
+  stat(request: InSandbox & { path: string }): Promise<FileStat | Refusal>;
+  /** All entries below `path`, not following links, without the named directories; at most `maxEntries`. */
+  walk(
+    request: InSandbox & { path: string; skipDirectories: string[]; maxEntries: number; maxDepth: number },
+  ): Promise<{ entries: FileStat[]; isWhole: boolean } | Refusal>;
+  applyEdits(request: CallRef & { edits: Edit[] }): Promise<EditsDone | Refusal>;
+
+  /** Puts bytes into a file of /mnt/session/uploads (read-only inside). `offset` 0 starts the file anew. */
+  putUpload(
+    request: InSandbox & { name: string; offset: number; data: Uint8Array },
+  ): Promise<Record<string, never> | Refusal>;
+}
+
+/** Where things are inside every sandbox (managed-agents-protocol.md §3). */
+export const sandboxPaths = {
+  workspace: '/workspace',
+  uploads: '/mnt/session/uploads',
+  outputs: '/mnt/session/outputs',
+  home: '/home/agent',
+  ownTools: '/opt/scriptorium/bin',
+} as const;

@@ -6,9 +6,9 @@ import { existsSync } from 'node:fs';
 import module from 'node:module';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { bootstrap, runScript } from '../scripts/bootstrap.mjs';
 import { runToEnd } from '../scripts/bootstrap/child.mjs';
 import { locateNode } from '../scripts/bootstrap/node.mjs';
+import { bootstrap, runScript } from '../scripts/bootstrap.mjs';
 
 const self = fileURLToPath(import.meta.url);
 const root = path.resolve(path.dirname(self), '..');

@@ -11,8 +11,8 @@
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { buildDist, distIsFresh } from './bootstrap/dist.mjs';
-import { BootstrapError, checkoutFolder } from './bootstrap/machine.mjs';
 import { withLock } from './bootstrap/lock.mjs';
+import { BootstrapError, checkoutFolder } from './bootstrap/machine.mjs';
 import { installModules, modulesAreFresh } from './bootstrap/modules.mjs';
 import { buildNative, nativeIsFresh } from './bootstrap/native.mjs';
 import { locateNode } from './bootstrap/node.mjs';
@@ -30,7 +30,8 @@ export function bootstrap(options = {}) {
   const root = options.root ?? checkoutFolder;
   const need = options.need ?? PARTS;
   const unknown = need.filter((part) => !PARTS.includes(part));
-  if (unknown.length > 0) throw new BootstrapError(`unknown part ${unknown.join(', ')}; known: ${PARTS.join(', ')}`);
+  if (unknown.length > 0)
+    throw new BootstrapError(`unknown part ${unknown.join(', ')}; known: ${PARTS.join(', ')}`);
   const say = options.quiet ? () => {} : (line) => process.stderr.write(`bootstrap: ${line}\n`);
   if (!everythingIsFresh(root, need)) withLock(root, say, () => makeParts(root, need, say));
   return { node: locateNode(root), root };
@@ -64,7 +65,8 @@ export function runScript(body) {
     });
 }
 
-const isMain = process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url);
+const isMain =
+  process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url);
 if (isMain) {
   runScript(() => {
     const need = process.argv.slice(2);

@@ -3,9 +3,9 @@
 // Bootstraps exactly what that program needs first; arguments, signals and the exit code pass through.
 
 import path from 'node:path';
-import { bootstrap, runScript } from './bootstrap.mjs';
 import { runToEnd } from './bootstrap/child.mjs';
 import { BootstrapError } from './bootstrap/machine.mjs';
+import { bootstrap, runScript } from './bootstrap.mjs';
 
 const BIOME = ['node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings'];
 
@@ -22,7 +22,8 @@ const PROGRAMS = {
 runScript(async () => {
   const [name, ...rest] = process.argv.slice(2);
   const program = Object.hasOwn(PROGRAMS, name ?? '') ? PROGRAMS[name] : undefined;
-  if (program === undefined) throw new BootstrapError(`run what? One of: ${Object.keys(PROGRAMS).join(', ')}`);
+  if (program === undefined)
+    throw new BootstrapError(`run what? One of: ${Object.keys(PROGRAMS).join(', ')}`);
   const { node, root } = bootstrap(program.need ? { need: program.need } : {});
   const [entry, ...args] = program.args;
   await runToEnd(node, [path.join(root, entry), ...args, ...rest], { cwd: root });

@@ -3,13 +3,15 @@
 // (`npm test -- src/session`), except --no-build, which skips the build of dist/ for tests that do not start it.
 
 import path from 'node:path';
-import { bootstrap, runScript } from './bootstrap.mjs';
 import { runToEnd } from './bootstrap/child.mjs';
+import { bootstrap, runScript } from './bootstrap.mjs';
 
 runScript(async () => {
   const args = process.argv.slice(2).filter((arg) => arg !== '--no-build');
   const skipsBuild = args.length < process.argv.length - 2;
-  const { node, root } = bootstrap({ need: ['modules', 'system', 'native', ...(skipsBuild ? [] : ['dist'])] });
+  const { node, root } = bootstrap({
+    need: ['modules', 'system', 'native', ...(skipsBuild ? [] : ['dist'])],
+  });
   const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
   await runToEnd(node, [vitest, 'run', ...args], { cwd: root });
 });

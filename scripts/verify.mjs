@@ -4,8 +4,8 @@
 
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { runScript } from './bootstrap.mjs';
 import { runChild } from './bootstrap/child.mjs';
+import { runScript } from './bootstrap.mjs';
 
 const STAGES = [
   { name: 'lint', args: ['run.mjs', 'lint'] },

@@ -20,7 +20,10 @@ export function buildDist(root, node, say) {
   say('building dist/ (tsc)');
   const tsc = path.join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   const code = run(node, [tsc, '-p', 'tsconfig.build.json'], { cwd: root });
-  if (code !== 0) throw new BootstrapError('src/ or rehearsal/ does not type-check, dist/ was left as it was; errors above');
+  if (code !== 0)
+    throw new BootstrapError(
+      'src/ or rehearsal/ does not type-check, dist/ was left as it was; errors above',
+    );
   copyAssets(root);
   removeLeftovers(root);
   writeStamp(root, 'dist', hash);
@@ -72,7 +75,8 @@ function removeLeftovers(root) {
     for (const file of filesUnder(root, path.join('dist', folder))) {
       const source = path.relative('dist', file);
       const program = source.replace(/\.js$/, '.ts');
-      if (!existsSync(path.join(root, source)) && !existsSync(path.join(root, program))) rmSync(path.join(root, file));
+      if (!existsSync(path.join(root, source)) && !existsSync(path.join(root, program)))
+        rmSync(path.join(root, file));
     }
   }
 }

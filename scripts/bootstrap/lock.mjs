@@ -30,7 +30,9 @@ function acquire(file, say) {
       continue;
     }
     if (Date.now() - startMs > WAIT_LIMIT_MS) {
-      throw new BootstrapError(`process ${owner} has held ${file} for ten minutes; end it or delete the file`);
+      throw new BootstrapError(
+        `process ${owner} has held ${file} for ten minutes; end it or delete the file`,
+      );
     }
     if (!announced) say(`waiting for another bootstrap (process ${owner})`);
     announced = true;

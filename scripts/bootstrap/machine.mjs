@@ -37,7 +37,11 @@ export function run(program, args, options = {}) {
 
 /** What a program prints on stdout, trimmed, or undefined when it fails. */
 export function output(program, args, options = {}) {
-  const child = spawnSync(program, args, { stdio: ['ignore', 'pipe', 'ignore'], encoding: 'utf8', ...options });
+  const child = spawnSync(program, args, {
+    stdio: ['ignore', 'pipe', 'ignore'],
+    encoding: 'utf8',
+    ...options,
+  });
   return child.error || child.status !== 0 ? undefined : child.stdout.trim();
 }
 

@@ -32,7 +32,8 @@ function npmCi(root, say) {
 
 function wantedHash(root) {
   const lock = readOrUndefined(path.join(root, 'package-lock.json'));
-  if (lock === undefined) throw new BootstrapError('package-lock.json is missing; check out the repository again');
+  if (lock === undefined)
+    throw new BootstrapError('package-lock.json is missing; check out the repository again');
   return hashOf(lock, process.platform, process.arch);
 }
 
@@ -46,9 +47,12 @@ function installedAsLocked(root) {
   const installed = JSON.parse(record).packages;
   const locked = JSON.parse(readOrUndefined(path.join(root, 'package-lock.json'))).packages;
   const wanted = Object.entries(locked).filter(([where]) => where !== '');
-  const complete = wanted.every(([where, entry]) => entry.optional || entry.devOptional || entry.peer || where in installed);
+  const complete = wanted.every(
+    ([where, entry]) => entry.optional || entry.devOptional || entry.peer || where in installed,
+  );
   const exact = Object.entries(installed).every(
-    ([where, entry]) => locked[where]?.version === entry.version && locked[where]?.integrity === entry.integrity,
+    ([where, entry]) =>
+      locked[where]?.version === entry.version && locked[where]?.integrity === entry.integrity,
   );
   return complete && exact && 'node_modules/typescript' in installed;
 }

@@ -19,7 +19,9 @@ export function buildNative(root, say) {
   const programs = presentPrograms(root);
   if (findProgram('cc') !== undefined && !hasStaticLibc()) installSystem(root, say, ['libc']);
   if (findProgram('cc') === undefined) {
-    say(`no C compiler: ${programs.map((name) => `native/build/${name}`).join(', ')} not built, sandboxes will not start`);
+    say(
+      `no C compiler: ${programs.map((name) => `native/build/${name}`).join(', ')} not built, sandboxes will not start`,
+    );
     return;
   }
   say(`compiling native programs: ${programs.join(', ')}`);
@@ -33,7 +35,8 @@ function compile(root, name) {
   const target = path.join('native', 'build', name);
   const fresh = `${target}.${process.pid}`;
   const code = run('cc', [...FLAGS, '-o', fresh, path.join('native', `${name}.c`)], { cwd: root });
-  if (code !== 0) throw new BootstrapError(`native/${name}.c does not compile (cc ${FLAGS.join(' ')}), see above`);
+  if (code !== 0)
+    throw new BootstrapError(`native/${name}.c does not compile (cc ${FLAGS.join(' ')}), see above`);
   renameSync(path.join(root, fresh), path.join(root, target));
 }
 
@@ -48,7 +51,9 @@ function built(root, programs) {
 
 function sourceHash(root) {
   const folder = path.join(root, 'native');
-  const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => /\.[ch]$/.test(name));
+  const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    /\.[ch]$/.test(name),
+  );
   const parts = sources.sort().flatMap((name) => [name, readFileSync(path.join(folder, name))]);
   return hashOf(FLAGS.join(' '), process.arch, ...parts);
 }

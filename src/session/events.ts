@@ -20,8 +20,8 @@ export type ToolPolicy = 'always_allow' | 'always_ask';
 
 /** A tool the agent may call in this session, as pinned at creation. */
 export type PinnedTool =
-  | { kind: 'builtin'; name: string; policy: ToolPolicy }
-  | { kind: 'custom'; name: string; policy: 'always_allow' };
+  | { kind: 'builtin'; name: string; policy: ToolPolicy; isPure: boolean }
+  | { kind: 'custom'; name: string; policy: 'always_allow'; isPure: true };
 
 export type Delivery = 'queue' | 'steer';
 
@@ -90,6 +90,8 @@ export type EventBodies = {
   /** Inputs taken up; gives them their `processed_at`. */
   'input.processed': { P: { event_ids: string[] }; X: null };
   'turn.started': { P: { turn_id: string; event_ids: string[] }; X: null };
+  /** Messages that asked to be heard at the next boundary of a turn already under way. */
+  'turn.steered': { P: { turn_id: string; event_ids: string[] }; X: null };
   'turn.ended': { P: { turn_id: string; stop_reason: StopReason; interrupted: boolean }; X: null };
   'span.model_request_start': { P: Record<string, never>; X: null };
   'span.model_request_end': {
@@ -128,7 +130,7 @@ export type EventBodies = {
   /** The attempt gave nothing that counts: failed, cut off, interrupted, or its engine died. */
   'model.failed': {
     P: { model_request_start_id: string; kind: string; message: string };
-    X: { isRetryable: boolean; usage: TokenUsage | null };
+    X: { isRetryable: boolean; retryAfterMs: number | null; usage: TokenUsage | null };
   };
   'timer.set': { P: { timer_id: string; at: string; reason: 'model_retry' }; X: null };
   'timer.fired': { P: { timer_id: string }; X: null };

@@ -1,0 +1,58 @@
+/**
+ * Which inputs a session takes now (managed-agents-protocol.md §5.3, §5.6, §5.7, §5.9). Pure. Several inputs of one
+ * request are accepted one after the other, each on the state with the earlier ones folded in: all or none.
+ */
+import type { DraftOf } from './events.ts';
+import type { SessionState } from './state.ts';
+import { isBlocked } from './state.ts';
+
+export type InputEvent = DraftOf<
+  'user.message' | 'user.interrupt' | 'user.tool_confirmation' | 'user.custom_tool_result'
+>;
+
+export type Acceptance = { ok: true } | { ok: false; message: string };
+
+export function accept(state: SessionState, input: InputEvent): Acceptance {
+  if (state.isDeleted || !state.config) return refuse('This session does not exist any more.');
+  if (state.isArchived || state.status === 'terminated') {
+    return refuse('This session is archived and takes no more events. Create a new session.');
+  }
+  switch (input.type) {
+    case 'user.message':
+      return isBlocked(state)
+        ? refuse(
+            'This session waits for answers to tool calls (stop_reason requires_action). ' +
+              'Answer them with user.tool_confirmation or user.custom_tool_result, or send user.interrupt first.',
+          )
+        : { ok: true };
+    case 'user.interrupt': {
+      const thread = input.public.session_thread_id;
+      return thread !== undefined && thread !== state.config.thread
+        ? refuse(`session_thread_id: ${thread} is not a thread of this session.`)
+        : { ok: true };
+    }
+    case 'user.tool_confirmation':
+      return acceptConfirmation(state, input.public.tool_use_id);
+    case 'user.custom_tool_result':
+      return acceptResult(state, input.public.custom_tool_use_id);
+  }
+}
+
+function acceptConfirmation(state: SessionState, id: string): Acceptance {
+  const call = state.calls.find((known) => known.id === id);
+  if (!call || call.kind !== 'builtin') return refuse(`tool_use_id: ${id} is not a tool call that waits for confirmation.`);
+  if (call.permission !== 'ask') return refuse(`tool_use_id: ${id} needs no confirmation.`);
+  if (call.confirmation || call.outcome) return refuse(`tool_use_id: ${id} has been answered already.`);
+  return { ok: true };
+}
+
+function acceptResult(state: SessionState, id: string): Acceptance {
+  const call = state.calls.find((known) => known.id === id);
+  if (!call || call.kind !== 'custom') return refuse(`custom_tool_use_id: ${id} is not a custom tool call of this session.`);
+  if (call.outcome) return refuse(`custom_tool_use_id: ${id} has been answered already.`);
+  return { ok: true };
+}
+
+function refuse(message: string): Acceptance {
+  return { ok: false, message };
+}

@@ -1,0 +1,123 @@
+/**
+ * decide(state) → effects: what is to be done next, and nothing about how.
+ *
+ * Two kinds. A *record* changes only the log: the driver writes it (minting ids, asking the guard) and decides again, so
+ * that consequences are committed together with their cause. An *act* touches the world: it is done only after what
+ * led to it is durable (L5), and its key tells the driver whether it is under way already.
+ *
+ * - L4: while a call is open its turn cannot end; every way out of a turn closes its calls first.
+ * - L5: a response is published (and guarded) before anything of it runs; what needs approval waits for it.
+ * - Two messages are two turns in order, never two loops (delivery: queue); `steer` is heard at the next boundary.
+ */
+import type { Call, SessionState, Turn } from './state.ts';
+import { blockers } from './state.ts';
+
+/** More responses than this in one turn is an agent that does not come to an end. */
+export const maxRoundsPerTurn = 5_000;
+
+export type RecordEffect =
+  | { type: 'start_turn'; eventIds: string[] }
+  | { type: 'steer'; turn: Turn; eventIds: string[] }
+  | { type: 'acknowledge_interrupts'; eventIds: string[] }
+  /** Guard and publish the response that has just become durable. */
+  | { type: 'publish'; turn: Turn }
+  /** Results for calls that will never run. */
+  | { type: 'close_calls'; calls: Call[]; because: 'denied' | 'interrupted' }
+  | { type: 'block'; eventIds: string[] }
+  | { type: 'unblock' }
+  /** Decide between another attempt (and when) and giving up. */
+  | { type: 'settle_failure'; turn: Turn }
+  | { type: 'end_turn'; turn: Turn; how: 'done' | 'interrupted' | 'refused' | 'too_many_rounds' };
+
+export type ActEffect =
+  | { type: 'call_model'; turn: Turn }
+  /** The outcome of a model call under this id is not in the log. */
+  | { type: 'await_model'; callId: string; turn: Turn }
+  | { type: 'cancel_model'; callId: string; turn: Turn }
+  | { type: 'run_tool'; call: Call }
+  | { type: 'cancel_tool'; call: Call }
+  | { type: 'wait'; timerId: string; until: string };
+
+export type Effect = RecordEffect | ActEffect;
+
+const actTypes = new Set<Effect['type']>(['call_model', 'await_model', 'cancel_model', 'run_tool', 'cancel_tool', 'wait']);
+
+export function isAct(effect: Effect): effect is ActEffect {
+  return actTypes.has(effect.type);
+}
+
+/** Either one record, or all acts that may be under way at once, or nothing: then the session rests. */
+export function decide(state: SessionState): Effect[] {
+  const { turn } = state;
+  if (!state.config || state.isDeleted || state.isArchived || state.status === 'terminated') return [];
+  if (turn?.response) return [{ type: 'publish', turn }];
+  if (state.interrupts.length > 0) return interrupted(state, turn);
+  if (!turn) {
+    const first = state.queue[0];
+    return first ? [{ type: 'start_turn', eventIds: [first.eventId] }] : [];
+  }
+  const open = state.calls.filter((call) => call.outcome === null);
+  return open.length > 0 ? withOpenCalls(state, open) : betweenCalls(state, turn);
+}
+
+function interrupted(state: SessionState, turn: Turn | null): Effect[] {
+  if (!turn) return [{ type: 'acknowledge_interrupts', eventIds: state.interrupts }];
+  if (turn.model) return [{ type: 'cancel_model', callId: turn.model.callId, turn }];
+  const open = state.calls.filter((call) => call.outcome === null);
+  const neverRan = open.filter((call) => !call.isIntended);
+  if (neverRan.length > 0) return [{ type: 'close_calls', calls: neverRan, because: 'interrupted' }];
+  if (open.length > 0) return open.map((call) => ({ type: 'cancel_tool', call }));
+  return [{ type: 'end_turn', turn, how: 'interrupted' }];
+}
+
+function withOpenCalls(state: SessionState, open: Call[]): Effect[] {
+  const waiting = blockers(state);
+  const denied = open.filter(
+    (call) => !call.isIntended && (call.permission === 'deny' || call.confirmation?.result === 'deny'),
+  );
+  if (denied.length > 0) return [{ type: 'close_calls', calls: denied, because: 'denied' }];
+  // What a person allowed runs when the last answer is in; what needs no answer runs at once.
+  const runnable = open.filter(
+    (call) =>
+      call.kind === 'builtin' &&
+      (call.permission === 'allow' || (call.confirmation?.result === 'allow' && waiting.length === 0)),
+  );
+  if (runnable.length > 0) {
+    if (waiting.length === 0 && state.status === 'idle') return [{ type: 'unblock' }];
+    return concurrent(runnable).map((call) => ({ type: 'run_tool', call }));
+  }
+  if (waiting.length === 0) return [];
+  const ids = waiting.map((call) => call.id);
+  return isBlockedOn(state, ids) ? [] : [{ type: 'block', eventIds: ids }];
+}
+
+/** Calls that change nothing run together; one that may change something runs alone, in its place. */
+function concurrent(runnable: Call[]): Call[] {
+  const firstImpure = runnable.findIndex((call) => !call.isPure);
+  if (firstImpure === -1) return runnable;
+  return firstImpure === 0 ? runnable.slice(0, 1) : runnable.slice(0, firstImpure);
+}
+
+function isBlockedOn(state: SessionState, ids: string[]): boolean {
+  const reason = state.stopReason;
+  return (
+    state.status === 'idle' &&
+    reason?.type === 'requires_action' &&
+    reason.event_ids.length === ids.length &&
+    reason.event_ids.every((id) => ids.includes(id))
+  );
+}
+
+function betweenCalls(state: SessionState, turn: Turn): Effect[] {
+  if (turn.model) return [{ type: 'await_model', callId: turn.model.callId, turn }];
+  if (turn.failure) return [{ type: 'settle_failure', turn }];
+  if (turn.retry) return [{ type: 'wait', timerId: turn.retry.timerId, until: turn.retry.at }];
+  if (state.status !== 'running') return [{ type: 'unblock' }];
+  const steering = state.queue.filter((message) => message.delivery === 'steer').map((message) => message.eventId);
+  if (steering.length > 0) return [{ type: 'steer', turn, eventIds: steering }];
+  if (!turn.owesModel) {
+    return [{ type: 'end_turn', turn, how: turn.lastStop === 'refusal' ? 'refused' : 'done' }];
+  }
+  if (turn.rounds >= maxRoundsPerTurn) return [{ type: 'end_turn', turn, how: 'too_many_rounds' }];
+  return [{ type: 'call_model', turn }];
+}

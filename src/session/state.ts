@@ -1,0 +1,110 @@
+/**
+ * What a session's log means at one point: the state that `fold` builds and `decide` reads. Plain values only.
+ */
+import type { ContentBlock } from '../protocol/content.ts';
+import type { JsonObject } from '../protocol/json.ts';
+import { AppendOnly } from './append-only.ts';
+import type { Delivery, EventBodies, StopDetails, StopReason } from './events.ts';
+import type { HistoryItem, TokenUsage } from './model-request.ts';
+import { noUsage } from './model-request.ts';
+
+export type SessionConfig = EventBodies['session.created']['X'];
+
+export type PendingMessage = { eventId: string; content: ContentBlock[]; delivery: Delivery };
+
+export type Outcome = { content: ContentBlock[]; isError: boolean };
+
+/** One tool call of the latest response. It is open while `outcome` is null (L4). */
+export type Call = {
+  /** The tool use's event id: the id clients answer to, and the host's call id. */
+  id: string;
+  providerCallId: string;
+  name: string;
+  input: JsonObject;
+  kind: 'builtin' | 'custom';
+  permission: 'allow' | 'ask' | 'deny';
+  /** Why the guard or the parser refused it, for the model. */
+  denyMessage: string | null;
+  confirmation: { result: 'allow' | 'deny'; message: string | null } | null;
+  /** L5: its intent is durable, so its effect may have begun. */
+  isIntended: boolean;
+  isPure: boolean;
+  outcome: Outcome | null;
+};
+
+export type Turn = {
+  id: string;
+  /** Responses so far. */
+  rounds: number;
+  /** Failed attempts at the present round. */
+  attempts: number;
+  /** A model call whose outcome is not in the log yet. */
+  model: { callId: string; startId: string } | null;
+  /** A response that is not published yet (L5: it is durable before the guard sees it). */
+  response: EventBodies['model.response']['X'] | null;
+  responseStartId: string | null;
+  /** A failure for which nothing has been decided yet. */
+  failure: { kind: string; message: string; isRetryable: boolean; retryAfterMs: number | null } | null;
+  retry: { timerId: string; at: string } | null;
+  /** How the latest response ended; null before the first. */
+  lastStop: 'end' | 'max_output' | 'refusal' | null;
+  refusal: string | null;
+  /** Something in the history has not been shown to the model yet. */
+  owesModel: boolean;
+};
+
+export type SessionState = {
+  seq: number;
+  config: SessionConfig | null;
+  title: string | null;
+  status: 'idle' | 'running' | 'rescheduling' | 'terminated';
+  stopReason: StopReason | null;
+  stopDetails: StopDetails;
+  isArchived: boolean;
+  isDeleted: boolean;
+  queue: PendingMessage[];
+  /** Interrupts not applied yet. */
+  interrupts: string[];
+  turn: Turn | null;
+  calls: Call[];
+  history: AppendOnly<HistoryItem>;
+  cwd: string;
+  sandbox: { isStarted: boolean; isReady: boolean };
+  usage: TokenUsage;
+  /** Null as soon as one call had no known price. */
+  costMicros: number | null;
+};
+
+export const initialState: SessionState = {
+  seq: 0,
+  config: null,
+  title: null,
+  status: 'idle',
+  stopReason: null,
+  stopDetails: null,
+  isArchived: false,
+  isDeleted: false,
+  queue: [],
+  interrupts: [],
+  turn: null,
+  calls: [],
+  history: AppendOnly.empty(),
+  cwd: '/workspace',
+  sandbox: { isStarted: false, isReady: false },
+  usage: noUsage,
+  costMicros: 0,
+};
+
+/** Calls that wait for a person or a client, in order. */
+export function blockers(state: SessionState): Call[] {
+  return state.calls.filter(
+    (call) =>
+      call.outcome === null &&
+      (call.kind === 'custom' ? call.permission !== 'deny' : call.permission === 'ask' && call.confirmation === null),
+  );
+}
+
+/** Whether the session waits for a client and does nothing else. */
+export function isBlocked(state: SessionState): boolean {
+  return state.status === 'idle' && state.turn !== null && blockers(state).length > 0;
+}

@@ -1,0 +1,96 @@
+/** What a model is told about a command that ended, one way or another. */
+import type { JsonObject } from '../protocol/json.ts';
+import { failed, inDoubt, interruptedText, succeeded } from './outcome.ts';
+import type { ProcessEnding } from './process-call.ts';
+import { fitForModel } from './spill.ts';
+import { withoutControlSequences } from './terminal-text.ts';
+import type { ToolContext, ToolOutcome } from './tool.ts';
+
+type Exited = Extract<ProcessEnding['process'], { state: 'exited' }>;
+
+export async function bashOutcome(
+  context: ToolContext,
+  command: string,
+  timeoutMs: number,
+  ending: ProcessEnding,
+): Promise<ToolOutcome> {
+  const shown = await fitForModel(context, withoutControlSequences(decode(ending.output)), ending.output);
+  const output = shown.text.replace(/\n+$/, '');
+  const dropped =
+    ending.droppedBytes > 0 ? [`[${ending.droppedBytes} more bytes of output were not kept]`] : [];
+  const { process } = ending;
+  if (process.state === 'lost') return lostOutcome(command, process.reason, output);
+  if (process.state === 'running') {
+    const text = paragraphs(output, interruptedText, 'Its end was not confirmed; it may still be running.');
+    return inDoubt(text, { endedBy: 'terminate' });
+  }
+  const details: JsonObject = {
+    exitCode: process.exitCode,
+    signal: process.signal,
+    endedBy: process.endedBy,
+    durationMs: process.durationMs,
+    outputBytes: ending.output.length,
+    ...(ending.droppedBytes > 0 && { droppedBytes: ending.droppedBytes }),
+    ...(shown.logPath !== null && { logPath: shown.logPath }),
+  };
+  const cwd = reportedDirectory(ending.control);
+  const verdict = verdictOn(process, timeoutMs);
+  const text = paragraphs(output, ...dropped, ...(verdict === null ? [] : [verdict]));
+  const outcome = verdict === null ? succeeded(text || '(no output)', details) : failed(text, details);
+  return cwd === null ? outcome : { ...outcome, cwd };
+}
+
+/** Null where the command succeeded. */
+function verdictOn(process: Exited, timeoutMs: number): string | null {
+  if (process.endedBy === 'timeout') {
+    return `[The command did not end within ${timeoutMs / 1000} s and was killed with everything it had started.]`;
+  }
+  if (process.endedBy === 'terminate') return interruptedText;
+  if (process.endedBy === 'memory') {
+    return '[The command was killed because the sandbox ran out of memory.]';
+  }
+  if (process.exitCode === 0) return null;
+  return process.exitCode === null
+    ? `[killed by ${process.signal ?? 'a signal'}]`
+    : `[exit code: ${process.exitCode}]`;
+}
+
+export function backgroundOutcome(command: string, ending: ProcessEnding, logPath: string): ToolOutcome {
+  const { process } = ending;
+  const said = withoutControlSequences(decode(ending.output)).trimEnd();
+  if (process.state === 'lost') return lostOutcome(command, process.reason, said);
+  const pid = /(?:^|\n)(\d+)$/.exec(said)?.[1];
+  if (process.state !== 'exited' || process.exitCode !== 0 || pid === undefined) {
+    return failed(paragraphs(said, '[The command could not be started in the background.]'));
+  }
+  const note = said.slice(0, said.length - pid.length).trimEnd();
+  const text = `Started in the background with pid ${pid}. Its output goes to ${logPath}. Stop it with: kill ${pid}`;
+  return succeeded(paragraphs(note, text), { pid: Number(pid), logPath });
+}
+
+/** L6: what is known, what is not, and what to look at; neither success nor failure is claimed. */
+export function lostOutcome(command: string, reason: string, output: string): ToolOutcome {
+  const shownCommand = command.length > 2_000 ? `${command.slice(0, 2_000).toWellFormed()} ...` : command;
+  const text = [
+    'It is not known whether this command completed. It was started, and no exit was seen: the sandbox or its host',
+    `stopped while it ran (${reason}). It may have done all of its work, some of it, or nothing.`,
+    'Look at what it should have changed before you decide to run it again.',
+  ].join(' ');
+  const seen = output === '' ? 'No output was seen.' : `Output until then:\n${output}`;
+  return inDoubt(paragraphs(text, `Command:\n${shownCommand}`, seen), { reason });
+}
+
+/** Where the command's shell stood at its end. It is the command's own word, so only a plain path counts. */
+function reportedDirectory(control: Uint8Array): string | null {
+  const path = decode(control).replace(/\n$/, '');
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a path with control characters is what is refused
+  return path.startsWith('/') && path.length < 4096 && !/[\x00-\x1f\x7f\ufffd]/.test(path) ? path : null;
+}
+
+function decode(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes);
+}
+
+function paragraphs(...parts: string[]): string {
+  return parts.filter((part) => part !== '').join('\n\n');
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // `npm test`: bootstraps the checkout, then runs vitest once under the pinned Node. Arguments go to vitest
-// (`npm test -- src/session`), except --no-build, which skips the build of dist/ for tests that do not start it.
+// (`npm test -- src/session`), except --no-build, which skips dist/ and native/ for tests that start neither.
 
 import path from 'node:path';
 import { runToEnd } from './bootstrap/child.mjs';

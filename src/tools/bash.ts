@@ -75,7 +75,7 @@ const foreground = [
 
 const background = [
   ...enterDirectory,
-  'mkdir -p -- "${3%/*}" || exit 1',
+  'mkdir -p -- "$(dirname -- "$3")" || exit 1',
   // A session of its own, so that no signal to this call's group reaches it.
   'detach=$(command -v setsid || command -v nohup) || detach=',
   '$detach /bin/bash --noprofile --norc -c "$1" >"$3" 2>&1 </dev/null 9>&- &',

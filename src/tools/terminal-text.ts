@@ -9,7 +9,7 @@
 // biome-ignore lint/suspicious/noControlCharactersInRegex: finding control characters is the purpose
 const special = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
 
-const escape = '\x1b';
+const esc = '\x1b';
 
 type State =
   | 'text'
@@ -60,7 +60,7 @@ export function withoutControlSequences(text: string): string {
 
 function afterSpecial(character: string): State {
   switch (character) {
-    case escape:
+    case esc:
       return 'escape';
     case '\r':
       return 'carriage_return';
@@ -98,7 +98,7 @@ function advance(state: State, character: string): Step {
       return to('text', isBetween(character, '@', '~'));
     case 'string':
       if (character === '\x07' || character === '\x9c') return to('text');
-      if (character === escape) return to('string_escape');
+      if (character === esc) return to('string_escape');
       return character === '\n' ? to('text', false) : to('string');
     case 'string_escape':
       return character === '\\' ? to('text') : to('escape', false);

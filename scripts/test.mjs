@@ -9,9 +9,7 @@ import { bootstrap, runScript } from './bootstrap.mjs';
 runScript(async () => {
   const args = process.argv.slice(2).filter((arg) => arg !== '--no-build');
   const skipsBuild = args.length < process.argv.length - 2;
-  const { node, root } = bootstrap({
-    need: ['modules', 'system', 'native', ...(skipsBuild ? [] : ['dist'])],
-  });
+  const { node, root } = bootstrap(skipsBuild ? { need: ['modules'] } : {});
   const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
   await runToEnd(node, [vitest, 'run', ...args], { cwd: root });
 });

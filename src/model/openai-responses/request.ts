@@ -1,0 +1,246 @@
+/**
+ * Renders a request to the exact body bytes of `POST /v1/responses`.
+ *
+ * Promises kept here
+ * - L7: rendering is pure, and prefix-stable: everything constant comes first and `input` last, so that a longer
+ *   history is a byte-extension of a shorter one up to the closing `]}`. Prompt caches depend on it.
+ * - L7: bytes do not depend on the key order in which a database gives an item back; every object is written in
+ *   canonical order. Only the properties of a tool's input follow the schema's own `required` first, because models
+ *   write arguments in the order in which they read about them, and `required` is an array that no store reorders.
+ * - Items go back as they came only to the same provider, wire and model; encrypted reasoning means nothing elsewhere.
+ *
+ * Every history item is rendered without a look at later ones. That is what makes the incremental renderer possible:
+ * a history that grew by k items costs k serialisations, whatever its length.
+ */
+import { createHash, type Hash } from 'node:crypto';
+import type { ContentBlock } from '../../protocol/content.ts';
+import { canonicalJson, type Json, type JsonObject } from '../../protocol/json.ts';
+import type { HistoryItem, ModelRequest, OutputItem, RequestPrefix } from '../../session/model-request.ts';
+import type { RenderedRequest } from '../model.ts';
+
+export const wire = 'openai-responses';
+
+/** Whose items may be sent back verbatim: they must come from this provider, over this wire, from the same model. */
+export type Origin = { provider: string };
+
+export interface Renderer {
+  render(history: Iterable<HistoryItem>): RenderedRequest;
+}
+
+const encoder = new TextEncoder();
+const tail = encoder.encode(']}');
+const callIdLimit = 64;
+
+/** The one-shot form. Pure; byte-identical to what a renderer gives for the same request. */
+export function renderRequest(request: ModelRequest, origin: Origin): RenderedRequest {
+  return createRenderer(request.prefix, origin).render(request.history);
+}
+
+/**
+ * Keeps what it rendered. A history whose first items are the very same objects as last time costs only what is new;
+ * anything else (a compaction, another fold) is rendered from the first item that differs.
+ */
+export function createRenderer(prefix: RequestPrefix, origin: Origin): Renderer {
+  const head = encoder.encode(renderHead(prefix));
+  const emptyHash = createHash('sha256').update(head);
+  const items: HistoryItem[] = [];
+  const pieces: Uint8Array[] = [];
+  // Running hash after each rendered item: a later shorter or different history goes on from the last equal one.
+  let hash = emptyHash.copy();
+
+  function append(item: HistoryItem): void {
+    const parts = renderItem(item, prefix, origin);
+    const text = parts.map((part, at) => (at > 0 || hasContent(pieces) ? `,${part}` : part)).join('');
+    const piece = encoder.encode(text);
+    items.push(item);
+    pieces.push(piece);
+    hash.update(piece);
+  }
+
+  function truncate(length: number): void {
+    items.length = length;
+    pieces.length = length;
+    hash = emptyHash.copy();
+    for (const piece of pieces) hash.update(piece);
+  }
+
+  return {
+    render(history) {
+      let count = 0;
+      for (const item of history) {
+        if (count < items.length && items[count] !== item) truncate(count);
+        if (count === items.length) append(item);
+        count += 1;
+      }
+      if (count < items.length) truncate(count);
+      return { body: [head, ...pieces, tail], sha256: close(hash) };
+    },
+  };
+}
+
+function close(hash: Hash): string {
+  return hash.copy().update(tail).digest('hex');
+}
+
+/** A response of which nothing may be sent renders to no bytes; the comma belongs to whatever comes after content. */
+function hasContent(pieces: readonly Uint8Array[]): boolean {
+  return pieces.some((piece) => piece.length > 0);
+}
+
+function renderHead(prefix: RequestPrefix): string {
+  const members: [string, string][] = [
+    ['model', JSON.stringify(prefix.model)],
+    ['instructions', JSON.stringify(prefix.instructions)],
+    ['tools', `[${prefix.tools.map(renderTool).join(',')}]`],
+    ['parallel_tool_calls', 'true'],
+  ];
+  if (prefix.effort !== null) members.push(['reasoning', canonicalJson({ effort: prefix.effort })]);
+  if (prefix.maxOutputTokens !== null) members.push(['max_output_tokens', String(prefix.maxOutputTokens)]);
+  members.push(['prompt_cache_key', JSON.stringify(prefix.cacheKey)]);
+  if (reasons(prefix.model)) members.push(['include', '["reasoning.encrypted_content"]']);
+  members.push(['store', 'false'], ['stream', 'true']);
+  return `{${members.map(([name, value]) => `"${name}":${value}`).join(',')},"input":[`;
+}
+
+/** Models before the reasoning ones answer 400 to a request for encrypted reasoning. */
+function reasons(model: string): boolean {
+  return !/^(gpt-3|gpt-4|chatgpt-)/.test(model);
+}
+
+function renderTool(tool: RequestPrefix['tools'][number]): string {
+  const description = JSON.stringify(tool.description);
+  const parameters = schemaJson(tool.inputSchema);
+  return `{"type":"function","name":${JSON.stringify(tool.name)},"description":${description},"strict":false,"parameters":${parameters}}`;
+}
+
+/** Canonical JSON, except that the members of `properties` come in the order of `required`, then the rest sorted. */
+function schemaJson(value: Json): string {
+  if (Array.isArray(value)) return `[${value.map(schemaJson).join(',')}]`;
+  if (value === null || typeof value !== 'object') return JSON.stringify(value);
+  const members = Object.keys(value)
+    .sort()
+    .map((key) => {
+      const member = value[key] as Json;
+      const text =
+        key === 'properties' && isObject(member)
+          ? propertiesJson(member, value.required)
+          : schemaJson(member);
+      return `${JSON.stringify(key)}:${text}`;
+    });
+  return `{${members.join(',')}}`;
+}
+
+function propertiesJson(properties: JsonObject, required: Json | undefined): string {
+  const first = Array.isArray(required)
+    ? [...new Set(required)].filter(
+        (name): name is string => typeof name === 'string' && Object.hasOwn(properties, name),
+      )
+    : [];
+  const rest = Object.keys(properties)
+    .filter((name) => !first.includes(name))
+    .sort();
+  const members = [...first, ...rest].map(
+    (name) => `${JSON.stringify(name)}:${schemaJson(properties[name] as Json)}`,
+  );
+  return `{${members.join(',')}}`;
+}
+
+function isObject(value: Json): value is JsonObject {
+  return value !== null && typeof value === 'object' && !Array.isArray(value);
+}
+
+/** The input items of one history item, each as JSON text. */
+function renderItem(item: HistoryItem, prefix: RequestPrefix, origin: Origin): string[] {
+  switch (item.type) {
+    case 'user':
+      return [canonicalJson({ type: 'message', role: 'user', content: item.content.map(inputPart) })];
+    case 'tool_result':
+      return [
+        canonicalJson({
+          type: 'function_call_output',
+          call_id: wireCallId(item.providerCallId),
+          output: toolOutput(item.content, item.isError),
+        }),
+      ];
+    case 'response': {
+      const isOwn = item.provider === origin.provider && item.wire === wire && item.model === prefix.model;
+      if (isOwn) return withoutLooseReasoning(item.items).map(canonicalJson);
+      return item.output.flatMap(rebuild).map(canonicalJson);
+    }
+  }
+}
+
+/** The API refuses reasoning that nothing follows, as a response cut at its output limit leaves it. */
+function withoutLooseReasoning(items: readonly Json[]): Json[] {
+  const last = items.findLastIndex((item) => !isObject(item) || item.type !== 'reasoning');
+  return items.slice(0, last + 1);
+}
+
+/** What a foreign response means here. Reasoning is dropped: nobody else can read it. */
+function rebuild(output: OutputItem): JsonObject[] {
+  switch (output.type) {
+    case 'reasoning':
+      return [];
+    case 'message':
+      return [assistantMessage({ type: 'output_text', text: output.text })];
+    case 'refusal':
+      return [assistantMessage({ type: 'refusal', refusal: output.text })];
+    case 'tool_call':
+      return [
+        {
+          type: 'function_call',
+          call_id: wireCallId(output.providerCallId),
+          name: wireToolName(output.name),
+          arguments: output.rawInput,
+        },
+      ];
+  }
+}
+
+function assistantMessage(part: JsonObject): JsonObject {
+  return { type: 'message', role: 'assistant', content: [part] };
+}
+
+/** The API refuses call ids over 64 characters; other wires issue longer ones. Calls and results agree by the hash. */
+function wireCallId(id: string): string {
+  if (id.length > 0 && id.length <= callIdLimit) return id;
+  return `call_${createHash('sha256').update(id).digest('hex').slice(0, 40)}`;
+}
+
+/** A name that some model made up elsewhere may not pass the API's pattern; it stands in a past call only. */
+function wireToolName(name: string): string {
+  const cleaned = name.replaceAll(/[^a-zA-Z0-9_-]/g, '_').slice(0, callIdLimit);
+  return cleaned === '' ? '_' : cleaned;
+}
+
+function inputPart(block: ContentBlock): JsonObject {
+  switch (block.type) {
+    case 'text':
+      return { type: 'input_text', text: block.text };
+    case 'image':
+      return {
+        type: 'input_image',
+        detail: 'auto',
+        image_url:
+          block.source.type === 'url'
+            ? block.source.url
+            : `data:${block.source.media_type};base64,${block.source.data}`,
+      };
+    case 'document':
+      return { type: 'input_text', text: documentText(block) };
+  }
+}
+
+/** Documents are text; as text every model can read them, where files need one that takes files. */
+function documentText(block: Extract<ContentBlock, { type: 'document' }>): string {
+  const title = block.title === undefined ? '' : ` title=${JSON.stringify(block.title)}`;
+  const context = block.context === undefined ? '' : `${block.context}\n`;
+  return `<document${title}>\n${context}${block.source.data}\n</document>`;
+}
+
+/** One text is a string, as everyone sends it; anything else is a list of parts. The wire has no error flag. */
+function toolOutput(content: readonly ContentBlock[], isError: boolean): Json {
+  const blocks: ContentBlock[] = isError ? [{ type: 'text', text: '[error]' }, ...content] : [...content];
+  if (blocks.every((block) => block.type === 'text')) return blocks.map((block) => block.text).join('\n');
+  return blocks.map(inputPart);
+}

@@ -2,12 +2,13 @@
  * Which inputs a session takes now (managed-agents-protocol.md §5.3, §5.6, §5.7, §5.9). Pure. Several inputs of one
  * request are accepted one after the other, each on the state with the earlier ones folded in: all or none.
  */
-import type { DraftOf } from './events.ts';
+import type { Draft } from './events.ts';
 import type { SessionState } from './state.ts';
 import { isBlocked } from './state.ts';
 
-export type InputEvent = DraftOf<
-  'user.message' | 'user.interrupt' | 'user.tool_confirmation' | 'user.custom_tool_result'
+export type InputEvent = Extract<
+  Draft,
+  { type: 'user.message' | 'user.interrupt' | 'user.tool_confirmation' | 'user.custom_tool_result' }
 >;
 
 export type Acceptance = { ok: true } | { ok: false; message: string };

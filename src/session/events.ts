@@ -62,6 +62,8 @@ export type EventBodies = {
       isolation: 'bubblewrap' | 'none';
       /** Repository to lay out before the first tool call: a bundle among the session's uploads. */
       repository: RepositoryPin | null;
+      /** Files that stand in /mnt/session/uploads, besides the repository's bundle. */
+      uploads: { name: string; blobSha256: string; sizeBytes: number }[];
       metadata: Record<string, string>;
       resources: JsonObject[];
     };

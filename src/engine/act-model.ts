@@ -1,0 +1,138 @@
+/**
+ * Calling the model: from a durable intent to the facts of its outcome. Previews go out live and are never stored; each
+ * attempt mints fresh ids for them, and the final events carry the same ids (§5.2 of the protocol).
+ */
+import type { Model, ModelOutcome, Preview, RenderedRequest } from '../model/model.ts';
+import type { Draft } from '../session/events.ts';
+import type { OutputItem, TokenUsage } from '../session/model-request.ts';
+import type { SessionState } from '../session/state.ts';
+import type { Mint } from './draft.ts';
+import { draft } from './draft.ts';
+import { spanUsage } from './realize.ts';
+
+export type PreviewFrame =
+  | { type: 'event_start'; event: { type: 'agent.message' | 'agent.thinking'; id: string } }
+  | {
+      type: 'event_delta';
+      event_id: string;
+      delta: { type: 'content_delta'; index: number; content: { type: 'text'; text: string } };
+    };
+
+export type ModelAct = {
+  model: Model;
+  rendered: RenderedRequest;
+  /** Event id of the span's start; also the reservation's cause. */
+  startId: string;
+  callId: string;
+  signal: AbortSignal;
+  onPreview: (frame: PreviewFrame) => void;
+  costMicros: (servedModel: string, usage: TokenUsage) => number | null;
+};
+
+export type ModelFacts = { drafts: Draft[]; settled: { id: string; costMicros: number | null } };
+
+/** A response with more calls than this, or with two of one id, is no work order but noise. */
+const maxCallsPerResponse = 128;
+
+export async function callModel(act: ModelAct, state: SessionState, mint: Mint): Promise<ModelFacts> {
+  const ids = new Map<number, string>();
+  const idAt = (index: number): string => {
+    const known = ids.get(index) ?? mint.newEventId();
+    ids.set(index, known);
+    return known;
+  };
+  const outcome = await act.model.call(act.rendered, {
+    signal: act.signal,
+    onPreview: (preview) => act.onPreview(frameOf(preview, idAt)),
+  });
+  if (outcome.status === 'failed') {
+    const cost = outcome.usage ? act.costMicros(state.config?.prefix.model ?? '', outcome.usage) : 0;
+    return failed(act, outcome, cost, state, mint);
+  }
+  const noise = noiseIn(outcome.output);
+  const costMicros = act.costMicros(outcome.servedModel, outcome.usage) ?? act.costMicros(state.config?.prefix.model ?? '', outcome.usage);
+  if (noise) {
+    const error = { kind: 'malformed' as const, message: noise, httpStatus: null, retryAfterMs: null, isRetryable: true };
+    return failed(act, { status: 'failed', error, usage: outcome.usage }, costMicros, state, mint);
+  }
+  const output = outcome.output.map((item) => ({ ...item, eventId: idAt(item.index) }));
+  const response = draft(
+    mint,
+    state,
+    'model.response',
+    { model_request_start_id: act.startId },
+    {
+      call: act.callId,
+      causation: act.startId,
+      private: {
+        provider: act.model.provider,
+        wire: act.model.wire,
+        model: state.config?.prefix.model ?? '',
+        items: outcome.items,
+        output,
+        stop: outcome.stop,
+        usage: outcome.usage,
+        costMicros,
+      },
+    },
+  );
+  return { drafts: [response], settled: { id: act.callId, costMicros } };
+}
+
+function frameOf(preview: Preview, idAt: (index: number) => string): PreviewFrame {
+  const id = idAt(preview.index);
+  if (preview.type === 'item_start') {
+    return { type: 'event_start', event: { type: preview.item === 'message' ? 'agent.message' : 'agent.thinking', id } };
+  }
+  const content = { type: 'text' as const, text: preview.text };
+  return { type: 'event_delta', event_id: id, delta: { type: 'content_delta', index: 0, content } };
+}
+
+function noiseIn(output: OutputItem[]): string | null {
+  const calls = output.filter((item) => item.type === 'tool_call');
+  if (calls.length > maxCallsPerResponse) return `The model asked for ${calls.length} tool calls in one response.`;
+  if (new Set(calls.map((call) => call.providerCallId)).size < calls.length) {
+    return 'The model gave the same call id to two tool calls.';
+  }
+  return null;
+}
+
+function failed(
+  act: ModelAct,
+  outcome: Extract<ModelOutcome, { status: 'failed' }>,
+  costMicros: number | null,
+  state: SessionState,
+  mint: Mint,
+): ModelFacts {
+  const drafts = failureDrafts(act.callId, act.startId, outcome.error, outcome.usage, costMicros, state, mint);
+  return { drafts, settled: { id: act.callId, costMicros } };
+}
+
+/** An attempt that gave nothing: the failure for the engine, the closed span for everyone. */
+export function failureDrafts(
+  callId: string,
+  startId: string,
+  error: { kind: string; message: string; isRetryable: boolean; retryAfterMs: number | null },
+  usage: TokenUsage | null,
+  costMicros: number | null,
+  state: SessionState,
+  mint: Mint,
+): Draft[] {
+  const { kind, message, isRetryable, retryAfterMs } = error;
+  return [
+    draft(
+      mint,
+      state,
+      'model.failed',
+      { model_request_start_id: startId, kind, message },
+      { call: callId, causation: startId, private: { isRetryable, retryAfterMs, usage } },
+    ),
+    draft(
+      mint,
+      state,
+      'span.model_request_end',
+      { model_request_start_id: startId, is_error: true, model_usage: spanUsage(usage), cost_micros: costMicros },
+      { causation: startId },
+    ),
+  ];
+}

@@ -1,0 +1,196 @@
+/**
+ * The acts of one claimed session: what is under way, how the next one begins, how one is called off. One act a key at a
+ * time; an act whose outcome is missing from the log but that is not under way here was another engine's (L6).
+ */
+import { createHash } from 'node:crypto';
+import type { Model } from '../model/model.ts';
+import { canonicalJson } from '../protocol/json.ts';
+import { newId } from '../protocol/ids.ts';
+import type { ActEffect } from '../session/decide.ts';
+import type { Draft } from '../session/events.ts';
+import type { TokenUsage } from '../session/model-request.ts';
+import { requestOf } from '../session/render.ts';
+import type { Call, SessionState, Turn } from '../session/state.ts';
+import type { Tool } from '../tools/tool.ts';
+import type { PreviewFrame } from './act-model.ts';
+import { callModel, failureDrafts } from './act-model.ts';
+import { runTool, terminateOrphan } from './act-tool.ts';
+import { draft } from './draft.ts';
+import type { Hands } from './hands.ts';
+import type { Shell } from './realize.ts';
+
+export type Facts = { drafts: Draft[]; settled?: { id: string; costMicros: number | null } };
+
+/** An act that may begin once its intents are durable. */
+export type Started = {
+  intents: Draft[];
+  reserves?: string;
+  perform(state: SessionState, emit: (drafts: Draft[]) => void): Promise<Facts | null>;
+};
+
+/** Either an act, or facts that are known without acting. */
+export type Prepared = { start: Started } | { facts: Facts };
+
+type UnderWay = { controller: AbortController; isAbandoned: boolean; isModel: boolean };
+
+export type ActDeps = {
+  /** Null where the model id is not known; the turn then ends with that as its reason. */
+  modelFor(model: string): Model | null;
+  findTool(name: string): Tool | null;
+  costMicros(model: string, usage: TokenUsage): number | null;
+  onPreview(session: string, frame: PreviewFrame): void;
+};
+
+export class Acts {
+  readonly #underWay = new Map<string, UnderWay>();
+  readonly #deps: ActDeps;
+  readonly #shell: Shell;
+  readonly #hands: Hands;
+
+  constructor(deps: ActDeps, shell: Shell, hands: Hands) {
+    this.#deps = deps;
+    this.#shell = shell;
+    this.#hands = hands;
+  }
+
+  get size(): number {
+    return this.#underWay.size;
+  }
+
+  /** Forgets everything: model streams are cut; processes go on in the host, for the next owner to take up. */
+  abandon(): void {
+    for (const act of this.#underWay.values()) {
+      act.isAbandoned = true;
+      if (act.isModel) act.controller.abort();
+    }
+    this.#underWay.clear();
+  }
+
+  /** What has to be written and then done for this effect; null where it is under way already. */
+  prepare(effect: ActEffect, state: SessionState): Prepared | null {
+    switch (effect.type) {
+      case 'call_model':
+        return { start: this.#prepareModel(effect.turn, state) };
+      case 'await_model':
+        return this.#underWay.has(effect.callId) ? null : this.#giveUpModel(effect.turn, 'engine_lost', state);
+      case 'cancel_model':
+        return this.#cancel(effect.callId) ? null : this.#giveUpModel(effect.turn, 'aborted', state);
+      case 'run_tool':
+        return this.#underWay.has(effect.call.id) ? null : { start: this.#prepareTool(effect.call, state) };
+      case 'cancel_tool':
+        return this.#cancel(effect.call.id) ? null : { start: this.#prepareTermination(effect.call) };
+      case 'wait':
+        return this.#fireTimer(effect, state);
+    }
+  }
+
+  #fireTimer(effect: Extract<ActEffect, { type: 'wait' }>, state: SessionState): Prepared | null {
+    if (Date.parse(effect.until) > this.#shell.nowMs()) return null;
+    return { facts: { drafts: [draft(this.#shell.mint, state, 'timer.fired', { timer_id: effect.timerId }, {})] } };
+  }
+
+  #cancel(key: string): boolean {
+    const act = this.#underWay.get(key);
+    act?.controller.abort();
+    return act !== undefined;
+  }
+
+  /** Keeps the key while the work lasts. An abandoned act reports nothing: its outcome is the next owner's to find. */
+  async #track(key: string, isModel: boolean, work: (signal: AbortSignal) => Promise<Facts>): Promise<Facts | null> {
+    const act = { controller: new AbortController(), isAbandoned: false, isModel };
+    this.#underWay.set(key, act);
+    try {
+      const facts = await work(act.controller.signal);
+      return act.isAbandoned ? null : facts;
+    } finally {
+      if (this.#underWay.get(key) === act) this.#underWay.delete(key);
+    }
+  }
+
+  #prepareModel(turn: Turn, state: SessionState): Started {
+    const { mint } = this.#shell;
+    const wanted = state.config?.prefix.model ?? '';
+    const model = this.#deps.modelFor(wanted);
+    const startId = mint.newEventId();
+    const callId = newId('modelCall', this.#shell.nowMs());
+    const start = draft(mint, state, 'span.model_request_start', {}, { id: startId, call: callId });
+    const rendered = model?.render(requestOf(state)) ?? { body: [], sha256: '' };
+    const intent = draft(
+      mint,
+      state,
+      'model.intent',
+      { model_request_start_id: startId, round: turn.rounds, attempt: turn.attempts },
+      { call: callId, causation: startId, private: { requestSha256: rendered.sha256, model: wanted } },
+    );
+    return {
+      intents: [start, intent],
+      reserves: callId,
+      perform: (now) =>
+        this.#track(callId, true, async (signal) => {
+          if (!model) return this.#unknownModel(wanted, callId, startId, now);
+          const { costMicros } = this.#deps;
+          const onPreview = (frame: PreviewFrame): void => this.#deps.onPreview(this.#shell.session, frame);
+          return callModel({ model, rendered, startId, callId, signal, onPreview, costMicros }, now, mint);
+        }),
+    };
+  }
+
+  #unknownModel(model: string, callId: string, startId: string, state: SessionState): Facts {
+    const message = `No provider is configured for the model ${model}. Set OPENAI_API_KEY (and OPENAI_BASE_URL) for the server.`;
+    const error = { kind: 'invalid_request', message, isRetryable: false, retryAfterMs: null };
+    return {
+      drafts: failureDrafts(callId, startId, error, null, 0, state, this.#shell.mint),
+      settled: { id: callId, costMicros: 0 },
+    };
+  }
+
+  /** L3, G3: the attempt of a dead engine is closed, its reservation released; the model is asked anew. */
+  #giveUpModel(turn: Turn, kind: 'engine_lost' | 'aborted', state: SessionState): Prepared {
+    const { callId, startId } = turn.model ?? { callId: '', startId: '' };
+    const message = kind === 'aborted' ? 'interrupted' : 'the engine that made this request is gone';
+    const error = { kind, message, isRetryable: true, retryAfterMs: null };
+    const drafts = failureDrafts(callId, startId, error, null, 0, state, this.#shell.mint);
+    return { facts: { drafts, settled: { id: callId, costMicros: 0 } } };
+  }
+
+  #prepareTool(call: Call, state: SessionState): Started {
+    const tool = this.#deps.findTool(call.name);
+    const isTakenOver = call.isIntended;
+    const inputSha256 = createHash('sha256').update(canonicalJson(call.input)).digest('hex');
+    const intent = draft(
+      this.#shell.mint,
+      state,
+      'intent',
+      { tool_use_id: call.id, effect: tool?.effect ?? 'unsafe' },
+      { call: call.id, causation: call.id, private: { inputSha256 } },
+    );
+    return {
+      intents: isTakenOver ? [] : [intent],
+      perform: (now, emit) =>
+        this.#track(call.id, false, async (signal) => {
+          const act = {
+            call,
+            tool,
+            context: this.#hands.contextFor(call.id, now.cwd, signal),
+            ready: () => this.#hands.ready(now, this.#shell, emit),
+            isTakenOver,
+            nowMs: () => this.#shell.nowMs(),
+          };
+          return { drafts: await runTool(act, now, this.#shell.mint) };
+        }),
+    };
+  }
+
+  #prepareTermination(call: Call): Started {
+    return {
+      intents: [],
+      perform: (state) =>
+        this.#track(call.id, false, async (signal) => {
+          const context = this.#hands.contextFor(call.id, state.cwd, signal);
+          const ready = async () => ({ ok: true }) as const;
+          const act = { call, tool: null, context, ready, isTakenOver: true, nowMs: () => this.#shell.nowMs() };
+          return { drafts: await terminateOrphan(act, state, this.#shell.mint) };
+        }),
+    };
+  }
+}

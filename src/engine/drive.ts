@@ -1,0 +1,243 @@
+/**
+ * Drives one claimed session until it rests: fold, decide, commit, act, and again.
+ *
+ * - L3: every append carries the fence and the sequence that was folded. `moved` folds what came in between and decides
+ *   anew; facts of acts are kept, decisions are not. `fenced` lets go at once.
+ * - L5: an act begins only after the append that holds its intent has succeeded.
+ * - L8: when the store fails, the turn stops here with nothing lost; a later claim goes on.
+ * - What a fact entails is committed with the fact: one append from a tool's result to the next model intent.
+ */
+import type { StoredEvent, AppendResult, Claim, Store } from '../store/store.ts';
+import type { ActEffect } from '../session/decide.ts';
+import { decide, isAct } from '../session/decide.ts';
+import type { Draft, Stored } from '../session/events.ts';
+import { fold } from '../session/fold.ts';
+import type { SessionState } from '../session/state.ts';
+import { initialState } from '../session/state.ts';
+import type { Acts, Facts, Started } from './acts.ts';
+import type { Shell } from './realize.ts';
+import { realize } from './realize.ts';
+
+export type DriveEnd = 'rested' | 'fenced' | 'stopped';
+
+type Plan = {
+  events: Draft[];
+  state: SessionState;
+  starts: Started[];
+  settled: Facts['settled'];
+  reserved: string | null;
+  /** A model call is due, but this append settles another: two acts of the ledger are two appends. */
+  isCallPutOff: boolean;
+};
+
+/** Records that follow from each other without any act are few; more is a loop in `decide`. */
+const maxRecordsPerPlan = 1_000;
+const readBatch = 1_000;
+
+export class Driver {
+  #state: SessionState = initialState;
+  #facts: Facts[] = [];
+  /** The newest sequence that we know to exist; beyond what is folded, there is something to read. */
+  #head: number;
+  #stopped = false;
+  /** Acts begun whose facts are still to come. */
+  #performing = 0;
+  #failure: { error: unknown } | null = null;
+  #wake: (() => void) | null = null;
+  readonly #claim: Claim;
+  readonly #store: Store;
+  readonly #shell: Shell;
+  readonly #acts: Acts;
+
+  constructor(claim: Claim, store: Store, shell: Shell, acts: Acts) {
+    this.#claim = claim;
+    this.#head = claim.head;
+    this.#store = store;
+    this.#shell = shell;
+    this.#acts = acts;
+  }
+
+  /** Something was appended to the stream, by whomever. */
+  hint(head: number): void {
+    this.#head = Math.max(this.#head, head);
+    this.#wake?.();
+  }
+
+  /** Begins nothing new and lets go; what runs in the host goes on there for the next owner. */
+  stop(): void {
+    this.#stopped = true;
+    this.#wake?.();
+  }
+
+  /** Rejects with `StoreUnavailable` (L8) or a bug; acts under way are abandoned either way. */
+  async run(): Promise<DriveEnd> {
+    try {
+      return await this.#loop();
+    } finally {
+      this.#acts.abandon();
+    }
+  }
+
+  async #loop(): Promise<DriveEnd> {
+    for (;;) {
+      if (this.#failure) throw this.#failure.error;
+      if (this.#head > this.#state.seq) await this.#catchUp();
+      if (this.#stopped) {
+        await this.putAside(this.#shell.nowMs());
+        return 'stopped';
+      }
+      const committed = await this.#commit();
+      if (committed === 'fenced') return 'fenced';
+      if (committed === 'again') continue;
+      if (this.#performing === 0 && this.#facts.length === 0) {
+        const released = await this.#store.release(this.#claim.stream, this.#claim.fence, this.#state.seq, this.#wakeAt());
+        if (released === 'ok') return 'rested';
+        if (released === 'fenced') return 'fenced';
+        await this.#catchUp();
+        continue;
+      }
+      await this.#something();
+    }
+  }
+
+  /** Gives the session back unfinished, to be claimed again from `wakeAtMs` on. */
+  async putAside(wakeAtMs: number): Promise<void> {
+    const { stream, fence } = this.#claim;
+    while ((await this.#store.release(stream, fence, this.#state.seq, wakeAtMs)) === 'moved') await this.#catchUp();
+  }
+
+  async #catchUp(): Promise<void> {
+    for (;;) {
+      const batch = await this.#store.read(this.#claim.stream, this.#state.seq, readBatch);
+      for (const event of batch) this.#state = fold(this.#state, asStored(event));
+      if (batch.length < readBatch) break;
+    }
+    this.#head = Math.max(this.#head, this.#state.seq);
+  }
+
+  async #commit(): Promise<'ok' | 'again' | 'fenced'> {
+    const taken = this.#facts.length;
+    const plan = this.#plan(this.#facts);
+    if (plan.events.length > 0) {
+      const result = await this.#append(plan);
+      if (result.status === 'fenced') return 'fenced';
+      if (result.status === 'moved') {
+        this.#head = result.head;
+        return 'again';
+      }
+      if (result.status !== 'ok') throw new Error(`append refused: ${JSON.stringify(result)}`);
+      this.#state = plan.state;
+      this.#facts.splice(0, taken);
+    }
+    for (const start of plan.starts) this.#start(start);
+    return plan.isCallPutOff ? 'again' : 'ok';
+  }
+
+  /** Facts, what follows from them, and the intents of the acts that come next: one append. */
+  #plan(facts: Facts[]): Plan {
+    const plan: Plan = {
+      events: [],
+      state: this.#state,
+      starts: [],
+      settled: undefined,
+      reserved: null,
+      isCallPutOff: false,
+    };
+    for (const fact of facts) addFacts(plan, fact);
+    for (let guard = 0; this.#planRecord(plan); guard++) {
+      if (guard > maxRecordsPerPlan) throw new Error('decide does not settle');
+    }
+    return plan;
+  }
+
+  /** One record, or all acts; false when only acts under way are left. */
+  #planRecord(plan: Plan): boolean {
+    const effects = decide(plan.state);
+    const first = effects[0];
+    if (first && !isAct(first)) {
+      addFacts(plan, { drafts: realize(first, plan.state, this.#shell) });
+      return true;
+    }
+    for (const effect of effects) {
+      if (!isAct(effect)) continue;
+      if (effect.type === 'call_model' && plan.settled) {
+        plan.isCallPutOff = true;
+        return false;
+      }
+      const prepared = this.#acts.prepare(effect, plan.state);
+      if (!prepared) continue;
+      if ('facts' in prepared) {
+        addFacts(plan, prepared.facts);
+        return true;
+      }
+      addFacts(plan, { drafts: prepared.start.intents });
+      plan.reserved = prepared.start.reserves ?? plan.reserved;
+      plan.starts.push(prepared.start);
+    }
+    return false;
+  }
+
+  #append(plan: Plan): Promise<AppendResult> {
+    const { organization, project, stream, fence } = this.#claim;
+    const ledger = plan.settled
+      ? { reservation: { op: 'settle' as const, ...plan.settled } }
+      : plan.reserved
+        ? { reservation: { op: 'reserve' as const, id: plan.reserved, amountMicros: null } }
+        : {};
+    return this.#store.append({
+      organization,
+      project,
+      stream,
+      fence,
+      expectedSeq: this.#state.seq,
+      events: plan.events.map(asNew),
+      ...ledger,
+    });
+  }
+
+  #start(started: Started): void {
+    this.#performing++;
+    started
+      .perform(this.#state, (drafts) => this.#facts.push({ drafts }) && this.#wake?.())
+      .then((facts) => facts && this.#facts.push(facts))
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => {
+        this.#performing--;
+        this.#wake?.();
+      });
+  }
+
+  #wakeAt(): number | null {
+    const wait = decide(this.#state).find((effect) => effect.type === 'wait');
+    return wait ? Date.parse(wait.until) : null;
+  }
+
+  /** Until a fact, a hint, a failure or a stop. */
+  async #something(): Promise<void> {
+    const hasMore = this.#head > this.#state.seq || this.#facts.length > 0;
+    if (hasMore || this.#stopped || this.#failure) return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    this.#wake = null;
+  }
+}
+
+function addFacts(plan: Plan, facts: Facts): void {
+  for (const event of facts.drafts) {
+    plan.events.push(event);
+    plan.state = fold(plan.state, { ...event, seq: plan.state.seq + 1 });
+  }
+  plan.settled = facts.settled ?? plan.settled;
+}
+
+/** The store is ours and reads no payloads; here they get their types back. */
+export function asStored(event: StoredEvent): Stored {
+  return event as unknown as Stored;
+}
+
+export function asNew(event: Draft) {
+  return event as unknown as Parameters<Store['append']>[0]['events'][number];
+}

@@ -1,0 +1,131 @@
+/**
+ * A session's hands, as its engine holds them: brings the sandbox up lazily, lays the repository out once, and hands
+ * tools their context. What isolates the agent goes into the log first (S4).
+ */
+import { layoutRepository } from '../delivery/layout.ts';
+import type { JsonObject } from '../protocol/json.ts';
+import type { Executor, Limits, SandboxInfo } from '../sandbox/executor.ts';
+import { isRefusal } from '../sandbox/executor.ts';
+import type { Draft, RepositoryPin } from '../session/events.ts';
+import type { SessionConfig, SessionState } from '../session/state.ts';
+import type { Blobs, Claim } from '../store/store.ts';
+import type { ToolContext } from '../tools/tool.ts';
+import { draft } from './draft.ts';
+import type { Shell } from './realize.ts';
+
+export type Ready = { ok: true } | { ok: false; message: string };
+
+/** Bytes a piece when a file is carried into a sandbox. */
+const pieceBytes = 1024 * 1024;
+
+export class Hands {
+  readonly #executor: Executor;
+  readonly #blobs: Blobs;
+  readonly #claim: Claim;
+  readonly #limits: Limits;
+  #isReady = false;
+  #preparing: Promise<Ready> | null = null;
+
+  constructor(executor: Executor, blobs: Blobs, claim: Claim, limits: Limits) {
+    this.#executor = executor;
+    this.#blobs = blobs;
+    this.#claim = claim;
+    this.#limits = limits;
+  }
+
+  contextFor(callId: string, cwd: string, signal: AbortSignal): ToolContext {
+    const { stream: session, fence } = this.#claim;
+    return { session, fence, callId, cwd, executor: this.#executor, signal };
+  }
+
+  /** Single-flight. Cheap when all is there: the host answers that the sandbox runs. */
+  ready(state: SessionState, shell: Shell, emit: (drafts: Draft[]) => void): Promise<Ready> {
+    this.#preparing ??= this.#prepare(state, shell, emit).finally(() => {
+      this.#preparing = null;
+    });
+    return this.#preparing;
+  }
+
+  async #prepare(state: SessionState, shell: Shell, emit: (drafts: Draft[]) => void): Promise<Ready> {
+    const { config } = state;
+    if (!config) return { ok: false, message: 'The session has no configuration.' };
+    const { stream: session, fence } = this.#claim;
+    const info = await this.#executor.createSandbox({
+      session,
+      fence,
+      isolation: config.isolation,
+      limits: this.#limits,
+      env: {},
+    });
+    if (isRefusal(info)) {
+      emit([draft(shell.mint, state, 'sandbox.failed', { message: info.message }, {})]);
+      return { ok: false, message: `The sandbox could not be started: ${info.message}` };
+    }
+    if (!info.reused) emit([draft(shell.mint, state, 'sandbox.started', shown(info), {})]);
+    if (this.#isReady || state.sandbox.isReady) return { ok: true };
+    const laidOut = await this.#layOut(config, state, shell, emit);
+    this.#isReady = laidOut.ok;
+    return laidOut;
+  }
+
+  async #layOut(config: SessionConfig, state: SessionState, shell: Shell, emit: (drafts: Draft[]) => void): Promise<Ready> {
+    for (const upload of config.uploads) {
+      const carried = await this.#carry(upload.name, upload.blobSha256, upload.sizeBytes);
+      if (!carried.ok) return carried;
+    }
+    const { repository } = config;
+    if (!repository) {
+      emit([draft(shell.mint, state, 'sandbox.ready', { repository: null }, { private: { baseCommit: null } })]);
+      return { ok: true };
+    }
+    return await this.#checkOut(repository, state, shell, emit);
+  }
+
+  async #checkOut(
+    pin: RepositoryPin,
+    state: SessionState,
+    shell: Shell,
+    emit: (drafts: Draft[]) => void,
+  ): Promise<Ready> {
+    const { stream: session, fence } = this.#claim;
+    const carried = await this.#carry(pin.upload, pin.blobSha256, pin.sizeBytes);
+    if (!carried.ok) return carried;
+    // One call id for ever: after a crash the host knows whether it ran.
+    const result = await layoutRepository(this.#executor, { session, fence, callId: `layout_${session}` }, pin);
+    if (!result.ok) {
+      const error = {
+        type: 'repository_checkout_error',
+        message: result.message,
+        retry_status: { type: 'retrying' as const },
+        repository_url: null,
+      };
+      emit([draft(shell.mint, state, 'session.error', { error }, {})]);
+      return { ok: false, message: `The repository could not be laid out: ${result.message}` };
+    }
+    const repository: JsonObject = { mount_path: pin.mountPath, branch: pin.branch, base_commit: result.baseCommit };
+    emit([draft(shell.mint, state, 'sandbox.ready', { repository }, { private: { baseCommit: result.baseCommit } })]);
+    return { ok: true };
+  }
+
+  async #carry(name: string, sha256: string, sizeBytes: number): Promise<Ready> {
+    const { stream: session, fence, organization } = this.#claim;
+    for (let offset = 0; offset === 0 || offset < sizeBytes; offset += pieceBytes) {
+      const data = await this.#blobs.read(organization, sha256, offset, pieceBytes);
+      if (!data) return { ok: false, message: `The file ${name} is not stored any more.` };
+      const put = await this.#executor.putUpload({ session, fence, name, offset, data });
+      if (isRefusal(put)) return { ok: false, message: `The file ${name} could not be put into the sandbox: ${put.message}` };
+    }
+    return { ok: true };
+  }
+}
+
+function shown(info: SandboxInfo): JsonObject {
+  return {
+    isolation: info.isolation,
+    limits_by: info.limitsBy,
+    seccomp: info.seccomp,
+    own_uid: info.ownUid !== null,
+    network: info.network,
+    warnings: info.warnings,
+  };
+}

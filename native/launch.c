@@ -1,0 +1,175 @@
+/*
+ * The launcher: what the host starts for each sandbox, and which then becomes bwrap (or the guest itself).
+ *
+ *   launch [--cgroup FILE]… [--rlimit NAME=VALUE]… [--stage DIR (--bind|--ro-bind FROM NAME)…] [--uid N]
+ *          [--seccomp FD] [--keep FD]… -- PROGRAM ARGUMENT…
+ *   launch --hold-lock FILE     locks FILE, says "locked", holds it until stdin ends (Node has no flock)
+ *   launch --remove DIR         removes a session's disk (launch-remove.h)
+ *   launch --probe-seccomp      installs the filter on itself and tries it
+ *
+ * Promises: what is started has an empty environment (S1), no descriptor but 0-2 and the kept ones, no way to gain
+ * privileges, and is inside its cgroups before its first instruction. Whatever cannot be done ends the launch (S4).
+ */
+#define _GNU_SOURCE
+#include "launch-seccomp.h"
+#include "launch-stage.h"
+#include "launch-remove.h"
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+enum { MAX_FD = 1024 };
+static char kept[MAX_FD];
+
+static long number_of(const char *text) {
+  char *end;
+  errno = EINVAL;
+  long value = strtol(text, &end, 10);
+  if (*text == 0 || *end != 0 || value < 0) refuse("not a number", text);
+  return value;
+}
+
+static int keep(const char *text) {
+  long fd = number_of(text);
+  if (fd >= MAX_FD) refuse("no such descriptor", text);
+  kept[fd] = 1;
+  return (int)fd;
+}
+
+static void join_cgroup(const char *file) {
+  int fd = open(file, O_WRONLY | O_CLOEXEC);
+  if (fd < 0 || write(fd, "0\n", 2) != 2) refuse("cannot join", file);
+  close(fd);
+}
+
+static void set_limit(char *argument) {
+  static const struct {
+    const char *name;
+    int resource;
+  } names[] = {{"nofile", RLIMIT_NOFILE}, {"fsize", RLIMIT_FSIZE}, {"core", RLIMIT_CORE},
+               {"nproc", RLIMIT_NPROC},   {"data", RLIMIT_DATA},   {"memlock", RLIMIT_MEMLOCK}};
+  char *value = strchr(argument, '=');
+  errno = EINVAL;
+  if (value == NULL) refuse("not NAME=VALUE", argument);
+  *value++ = 0;
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    if (strcmp(names[i].name, argument) != 0) continue;
+    struct rlimit now;
+    if (getrlimit(names[i].resource, &now) < 0) refuse("cannot read limit", argument);
+    rlim_t wanted = (rlim_t)number_of(value);
+    /* A limit that is already tighter stays: raising it may not be ours to do. */
+    if (now.rlim_max < wanted) wanted = now.rlim_max;
+    struct rlimit then = {wanted, wanted};
+    if (setrlimit(names[i].resource, &then) < 0) refuse("cannot set limit", argument);
+    return;
+  }
+  refuse("unknown limit", argument);
+}
+
+static void provide_filter(int at) {
+  struct program p;
+  build_filter(&p);
+  int fd = memfd_create("seccomp", 0);
+  size_t size = p.length * sizeof *p.steps;
+  if (fd < 0 || write(fd, p.steps, size) != (ssize_t)size || lseek(fd, 0, SEEK_SET) != 0)
+    refuse("cannot write", "the seccomp filter");
+  if (fd != at && (dup2(fd, at) < 0 || close(fd) < 0)) refuse("cannot place", "the seccomp filter");
+}
+
+static void become(long uid) {
+  if (setgroups(0, NULL) < 0) refuse("cannot drop", "groups");
+  if (setresgid((gid_t)uid, (gid_t)uid, (gid_t)uid) < 0) refuse("cannot change", "gid");
+  if (setresuid((uid_t)uid, (uid_t)uid, (uid_t)uid) < 0) refuse("cannot change", "uid");
+}
+
+static void close_others(void) {
+  for (int fd = 3; fd < MAX_FD; fd++)
+    if (!kept[fd]) close(fd);
+  syscall(SYS_close_range, MAX_FD, ~0u, 0);
+}
+
+static int hold_lock(const char *file) {
+  int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) refuse("cannot open", file);
+  if (flock(fd, LOCK_EX | LOCK_NB) < 0) return errno == EWOULDBLOCK ? 75 : 125;
+  if (write(1, "locked\n", 7) != 7) return 1;
+  char ignored[64];
+  while (read(0, ignored, sizeof ignored) > 0) {
+  }
+  return 0;
+}
+
+static int probe_seccomp(void) {
+  struct program p;
+  build_filter(&p);
+  struct sock_fprog program = {p.length, p.steps};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) refuse("cannot set", "no_new_privs");
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0) refuse("cannot install", "the seccomp filter");
+  if (socket(40 /* AF_VSOCK */, SOCK_STREAM, 0) >= 0 || errno != EAFNOSUPPORT) return 1;
+  if (syscall(SYS_bpf, 0, NULL, 0) >= 0 || errno != EPERM) return 1;
+  dprintf(1, "%u steps\n", p.length);
+  return 0;
+}
+
+struct plan {
+  struct bind binds[MAX_BINDS];
+  int bind_count;
+  const char *stage;
+  long uid;
+};
+
+static int takes(char **argv, int at, const char *name, int values, int argc) {
+  if (strcmp(argv[at], name) != 0) return 0;
+  errno = EINVAL;
+  if (at + values >= argc) refuse("missing value of", name);
+  return 1;
+}
+
+/* Returns where the program to start begins. */
+static int read_arguments(int argc, char **argv, struct plan *plan) {
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--") == 0) return i + 1;
+    if (takes(argv, i, "--cgroup", 1, argc)) join_cgroup(argv[++i]);
+    else if (takes(argv, i, "--rlimit", 1, argc)) set_limit(argv[++i]);
+    else if (takes(argv, i, "--stage", 1, argc)) plan->stage = argv[++i];
+    else if (takes(argv, i, "--uid", 1, argc)) plan->uid = number_of(argv[++i]);
+    else if (takes(argv, i, "--keep", 1, argc)) keep(argv[++i]);
+    else if (takes(argv, i, "--seccomp", 1, argc)) provide_filter(keep(argv[++i]));
+    else if (takes(argv, i, "--bind", 2, argc) || takes(argv, i, "--ro-bind", 2, argc)) {
+      errno = E2BIG;
+      if (plan->bind_count == MAX_BINDS) refuse("too many", argv[i]);
+      int read_only = argv[i][2] == 'r';
+      plan->binds[plan->bind_count++] = (struct bind){argv[i + 1], argv[i + 2], read_only, -1};
+      i += 2;
+    } else {
+      errno = EINVAL;
+      refuse("unknown option", argv[i]);
+    }
+  }
+  return argc;
+}
+
+int main(int argc, char **argv) {
+  if (argc == 3 && strcmp(argv[1], "--hold-lock") == 0) return hold_lock(argv[2]);
+  if (argc == 3 && strcmp(argv[1], "--remove") == 0) return remove_tree(argv[2]);
+  if (argc == 2 && strcmp(argv[1], "--probe-seccomp") == 0) return probe_seccomp();
+  static struct plan plan = {.uid = -1};
+  int program = read_arguments(argc, argv, &plan);
+  errno = EINVAL;
+  if (program >= argc) refuse("nothing to", "start");
+  if (plan.stage != NULL) make_stage(plan.stage, plan.binds, plan.bind_count);
+  if (plan.uid >= 0) become(plan.uid);
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) refuse("cannot set", "no_new_privs");
+  close_others();
+  char *nothing[] = {NULL};
+  execve(argv[program], argv + program, nothing);
+  refuse("cannot start", argv[program]);
+}

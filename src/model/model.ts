@@ -73,10 +73,13 @@ export interface Model {
   call(rendered: RenderedRequest, options: CallOptions): Promise<ModelOutcome>;
 }
 
-/** Price in millionths of a US dollar per million tokens; null where unknown (G3: unknown is never zero). */
-export type Price = {
+/** Rates in millionths of a US dollar per million tokens. */
+export type Rates = {
   inputMicrosPerMillion: number;
   cacheReadMicrosPerMillion: number;
   cacheWriteMicrosPerMillion: number;
   outputMicrosPerMillion: number;
 };
+
+/** Null where unknown (G3: unknown is never zero). `longContext` holds for a whole request with more input than that. */
+export type Price = Rates & { longContext?: { aboveInputTokens: number } & Rates };

@@ -83,8 +83,7 @@ export function lostOutcome(command: string, reason: string, output: string): To
 /** Where the command's shell stood at its end. It is the command's own word, so only a plain path counts. */
 function reportedDirectory(control: Uint8Array): string | null {
   const path = decode(control).replace(/\n$/, '');
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a path with control characters is what is refused
-  return path.startsWith('/') && path.length < 4096 && !/[\x00-\x1f\x7f\ufffd]/.test(path) ? path : null;
+  return path.startsWith('/') && path.length < 4096 && !/[\p{Cc}\ufffd]/u.test(path) ? path : null;
 }
 
 function decode(bytes: Uint8Array): string {

@@ -6,8 +6,7 @@
  */
 
 /** C0 and C1 control characters and DEL, without tab and line feed. Carriage return needs its neighbour. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: finding control characters is the purpose
-const special = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
+const special = /[^\P{Cc}\t\n]/gu;
 
 const esc = '\x1b';
 

@@ -50,14 +50,14 @@ function asText(read: FileRead, shownPath: string): TextFile | NotText {
   if (binary !== null)
     return { ok: false, reason: 'unusable', message: binaryMessage(shownPath, binary, sizeBytes), sizeBytes };
   const sha256 = createHash('sha256').update(data).digest('hex');
-  // A byte order mark stays part of the text, so that writing the text back keeps it.
   const exact = decodeExactly(data);
   if (exact !== null) return { ok: true, text: exact, sizeBytes, sha256, isExact: true };
   const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(data);
   return { ok: true, text, sizeBytes, sha256, isExact: false };
 }
 
-function decodeExactly(data: Uint8Array): string | null {
+/** Null where the bytes are no UTF-8 text. A byte order mark stays, so that writing the text back keeps it. */
+export function decodeExactly(data: Uint8Array): string | null {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(data);
   } catch {

@@ -8,14 +8,17 @@
 import { z } from 'zod';
 import type { Json, JsonObject } from '../protocol/json.ts';
 import type { ToolSchema } from '../session/model-request.ts';
+import { applyPatch } from './apply-patch.ts';
 import { bash } from './bash.ts';
 import { edit } from './edit.ts';
+import { glob } from './glob.ts';
+import { grep } from './grep.ts';
 import { read } from './read.ts';
 import type { Tool } from './tool.ts';
 import { write } from './write.ts';
 
 /** In the order in which a model sees them. */
-export const builtinTools: readonly Tool[] = [bash, read, write, edit] as readonly Tool[];
+export const builtinTools: readonly Tool[] = [bash, read, write, edit, applyPatch, glob, grep];
 
 export function findTool(name: string): Tool | undefined {
   return builtinTools.find((tool) => tool.name === name);

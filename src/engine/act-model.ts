@@ -2,21 +2,15 @@
  * Calling the model: from a durable intent to the facts of its outcome. Previews go out live and are never stored; each
  * attempt mints fresh ids for them, and the final events carry the same ids (§5.2 of the protocol).
  */
+
 import type { Model, ModelOutcome, Preview, RenderedRequest } from '../model/model.ts';
+import type { PreviewFrame } from '../protocol/previews.ts';
 import type { Draft } from '../session/events.ts';
 import type { OutputItem, TokenUsage } from '../session/model-request.ts';
 import type { SessionState } from '../session/state.ts';
 import type { Mint } from './draft.ts';
 import { draft } from './draft.ts';
 import { spanUsage } from './realize.ts';
-
-export type PreviewFrame =
-  | { type: 'event_start'; event: { type: 'agent.message' | 'agent.thinking'; id: string } }
-  | {
-      type: 'event_delta';
-      event_id: string;
-      delta: { type: 'content_delta'; index: number; content: { type: 'text'; text: string } };
-    };
 
 export type ModelAct = {
   model: Model;
@@ -50,9 +44,17 @@ export async function callModel(act: ModelAct, state: SessionState, mint: Mint):
     return failed(act, outcome, cost, state, mint);
   }
   const noise = noiseIn(outcome.output);
-  const costMicros = act.costMicros(outcome.servedModel, outcome.usage) ?? act.costMicros(state.config?.prefix.model ?? '', outcome.usage);
+  const costMicros =
+    act.costMicros(outcome.servedModel, outcome.usage) ??
+    act.costMicros(state.config?.prefix.model ?? '', outcome.usage);
   if (noise) {
-    const error = { kind: 'malformed' as const, message: noise, httpStatus: null, retryAfterMs: null, isRetryable: true };
+    const error = {
+      kind: 'malformed' as const,
+      message: noise,
+      httpStatus: null,
+      retryAfterMs: null,
+      isRetryable: true,
+    };
     return failed(act, { status: 'failed', error, usage: outcome.usage }, costMicros, state, mint);
   }
   const output = outcome.output.map((item) => ({ ...item, eventId: idAt(item.index) }));
@@ -82,7 +84,10 @@ export async function callModel(act: ModelAct, state: SessionState, mint: Mint):
 function frameOf(preview: Preview, idAt: (index: number) => string): PreviewFrame {
   const id = idAt(preview.index);
   if (preview.type === 'item_start') {
-    return { type: 'event_start', event: { type: preview.item === 'message' ? 'agent.message' : 'agent.thinking', id } };
+    return {
+      type: 'event_start',
+      event: { type: preview.item === 'message' ? 'agent.message' : 'agent.thinking', id },
+    };
   }
   const content = { type: 'text' as const, text: preview.text };
   return { type: 'event_delta', event_id: id, delta: { type: 'content_delta', index: 0, content } };
@@ -90,7 +95,8 @@ function frameOf(preview: Preview, idAt: (index: number) => string): PreviewFram
 
 function noiseIn(output: OutputItem[]): string | null {
   const calls = output.filter((item) => item.type === 'tool_call');
-  if (calls.length > maxCallsPerResponse) return `The model asked for ${calls.length} tool calls in one response.`;
+  if (calls.length > maxCallsPerResponse)
+    return `The model asked for ${calls.length} tool calls in one response.`;
   if (new Set(calls.map((call) => call.providerCallId)).size < calls.length) {
     return 'The model gave the same call id to two tool calls.';
   }
@@ -104,7 +110,15 @@ function failed(
   state: SessionState,
   mint: Mint,
 ): ModelFacts {
-  const drafts = failureDrafts(act.callId, act.startId, outcome.error, outcome.usage, costMicros, state, mint);
+  const drafts = failureDrafts(
+    act.callId,
+    act.startId,
+    outcome.error,
+    outcome.usage,
+    costMicros,
+    state,
+    mint,
+  );
   return { drafts, settled: { id: act.callId, costMicros } };
 }
 
@@ -131,7 +145,12 @@ export function failureDrafts(
       mint,
       state,
       'span.model_request_end',
-      { model_request_start_id: startId, is_error: true, model_usage: spanUsage(usage), cost_micros: costMicros },
+      {
+        model_request_start_id: startId,
+        is_error: true,
+        model_usage: spanUsage(usage),
+        cost_micros: costMicros,
+      },
       { causation: startId },
     ),
   ];

@@ -46,7 +46,9 @@ async function outcomeOf(act: ToolAct): Promise<ToolOutcome> {
       if (act.context.signal.aborted && !isTakenOver) return failure(interruptedText);
       const ready = await act.ready();
       if (!ready.ok) return failure(ready.message);
-      return isTakenOver ? await takeUp(act, act.tool, parsed.input) : await act.tool.run(parsed.input, act.context);
+      return isTakenOver
+        ? await takeUp(act, act.tool, parsed.input)
+        : await act.tool.run(parsed.input, act.context);
     } catch (error) {
       if (!(error instanceof HostUnreachable)) throw error;
       if (act.nowMs() > deadlineMs) return hostGone(act, error);
@@ -90,7 +92,8 @@ export async function terminateOrphan(act: ToolAct, state: SessionState, mint: M
   let text = interruptedText;
   try {
     const ended = await executor.terminateProcess({ session, fence, callId });
-    if (isRefusal(ended) && ended.refused !== 'not_found' && ended.refused !== 'no_sandbox') text += ` (${ended.message})`;
+    if (isRefusal(ended) && ended.refused !== 'not_found' && ended.refused !== 'no_sandbox')
+      text += ` (${ended.message})`;
   } catch (error) {
     if (!(error instanceof HostUnreachable)) throw error;
     text += ' The sandbox host could not be reached; it may still be running.';
@@ -98,7 +101,13 @@ export async function terminateOrphan(act: ToolAct, state: SessionState, mint: M
   return [resultDraft(act.call, failure(text), 0, state, mint)];
 }
 
-function resultDraft(call: Call, outcome: ToolOutcome, durationMs: number, state: SessionState, mint: Mint): Draft {
+function resultDraft(
+  call: Call,
+  outcome: ToolOutcome,
+  durationMs: number,
+  state: SessionState,
+  mint: Mint,
+): Draft {
   const detail: { in_doubt?: boolean; details?: JsonObject } = {};
   if (outcome.inDoubt) detail.in_doubt = true;
   if (outcome.details) detail.details = outcome.details;

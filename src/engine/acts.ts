@@ -4,15 +4,15 @@
  */
 import { createHash } from 'node:crypto';
 import type { Model } from '../model/model.ts';
-import { canonicalJson } from '../protocol/json.ts';
 import { newId } from '../protocol/ids.ts';
+import { canonicalJson } from '../protocol/json.ts';
+import type { PreviewFrame } from '../protocol/previews.ts';
 import type { ActEffect } from '../session/decide.ts';
 import type { Draft } from '../session/events.ts';
 import type { TokenUsage } from '../session/model-request.ts';
 import { requestOf } from '../session/render.ts';
 import type { Call, SessionState, Turn } from '../session/state.ts';
 import type { Tool } from '../tools/tool.ts';
-import type { PreviewFrame } from './act-model.ts';
 import { callModel, failureDrafts } from './act-model.ts';
 import { runTool, terminateOrphan } from './act-tool.ts';
 import { draft } from './draft.ts';
@@ -72,7 +72,9 @@ export class Acts {
       case 'call_model':
         return { start: this.#prepareModel(effect.turn, state) };
       case 'await_model':
-        return this.#underWay.has(effect.callId) ? null : this.#giveUpModel(effect.turn, 'engine_lost', state);
+        return this.#underWay.has(effect.callId)
+          ? null
+          : this.#giveUpModel(effect.turn, 'engine_lost', state);
       case 'cancel_model':
         return this.#cancel(effect.callId) ? null : this.#giveUpModel(effect.turn, 'aborted', state);
       case 'run_tool':
@@ -86,7 +88,9 @@ export class Acts {
 
   #fireTimer(effect: Extract<ActEffect, { type: 'wait' }>, state: SessionState): Prepared | null {
     if (Date.parse(effect.until) > this.#shell.nowMs()) return null;
-    return { facts: { drafts: [draft(this.#shell.mint, state, 'timer.fired', { timer_id: effect.timerId }, {})] } };
+    return {
+      facts: { drafts: [draft(this.#shell.mint, state, 'timer.fired', { timer_id: effect.timerId }, {})] },
+    };
   }
 
   #cancel(key: string): boolean {
@@ -96,7 +100,11 @@ export class Acts {
   }
 
   /** Keeps the key while the work lasts. An abandoned act reports nothing: its outcome is the next owner's to find. */
-  async #track(key: string, isModel: boolean, work: (signal: AbortSignal) => Promise<Facts>): Promise<Facts | null> {
+  async #track(
+    key: string,
+    isModel: boolean,
+    work: (signal: AbortSignal) => Promise<Facts>,
+  ): Promise<Facts | null> {
     const act = { controller: new AbortController(), isAbandoned: false, isModel };
     this.#underWay.set(key, act);
     try {
@@ -188,7 +196,14 @@ export class Acts {
         this.#track(call.id, false, async (signal) => {
           const context = this.#hands.contextFor(call.id, state.cwd, signal);
           const ready = async () => ({ ok: true }) as const;
-          const act = { call, tool: null, context, ready, isTakenOver: true, nowMs: () => this.#shell.nowMs() };
+          const act = {
+            call,
+            tool: null,
+            context,
+            ready,
+            isTakenOver: true,
+            nowMs: () => this.#shell.nowMs(),
+          };
           return { drafts: await terminateOrphan(act, state, this.#shell.mint) };
         }),
     };

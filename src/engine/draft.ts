@@ -23,8 +23,22 @@ type Extra = {
   private?: unknown;
 };
 
-const internal = new Set<EventType>(['model.intent', 'model.response', 'model.failed', 'intent', 'input.processed', 'timer.set', 'timer.fired']);
-const operator = new Set<EventType>(['turn.started', 'turn.steered', 'turn.ended', 'sandbox.ready', 'sandbox.failed']);
+const internal = new Set<EventType>([
+  'model.intent',
+  'model.response',
+  'model.failed',
+  'intent',
+  'input.processed',
+  'timer.set',
+  'timer.fired',
+]);
+const operator = new Set<EventType>([
+  'turn.started',
+  'turn.steered',
+  'turn.ended',
+  'sandbox.ready',
+  'sandbox.failed',
+]);
 
 /**
  * One event of the session that `state` is of. Agent events are attributed to the agent's version, all others to the
@@ -47,7 +61,8 @@ export function draft<T extends EventType>(
     turn: extra.turn ?? state.turn?.id ?? null,
     call: extra.call ?? null,
     causation: extra.causation ?? null,
-    audience: extra.audience ?? (internal.has(type) ? 'internal' : operator.has(type) ? 'operator' : 'public'),
+    audience:
+      extra.audience ?? (internal.has(type) ? 'internal' : operator.has(type) ? 'operator' : 'public'),
     public: publicPayload,
     private: extra.private ?? null,
   } as Draft;

@@ -7,13 +7,13 @@
  * - L8: when the store fails, the turn stops here with nothing lost; a later claim goes on.
  * - What a fact entails is committed with the fact: one append from a tool's result to the next model intent.
  */
-import type { StoredEvent, AppendResult, Claim, Store } from '../store/store.ts';
-import type { ActEffect } from '../session/decide.ts';
+
 import { decide, isAct } from '../session/decide.ts';
 import type { Draft, Stored } from '../session/events.ts';
 import { fold } from '../session/fold.ts';
 import type { SessionState } from '../session/state.ts';
 import { initialState } from '../session/state.ts';
+import type { AppendResult, Claim, Store, StoredEvent } from '../store/store.ts';
 import type { Acts, Facts, Started } from './acts.ts';
 import type { Shell } from './realize.ts';
 import { realize } from './realize.ts';
@@ -90,7 +90,12 @@ export class Driver {
       if (committed === 'fenced') return 'fenced';
       if (committed === 'again') continue;
       if (this.#performing === 0 && this.#facts.length === 0) {
-        const released = await this.#store.release(this.#claim.stream, this.#claim.fence, this.#state.seq, this.#wakeAt());
+        const released = await this.#store.release(
+          this.#claim.stream,
+          this.#claim.fence,
+          this.#state.seq,
+          this.#wakeAt(),
+        );
         if (released === 'ok') return 'rested';
         if (released === 'fenced') return 'fenced';
         await this.#catchUp();
@@ -103,7 +108,8 @@ export class Driver {
   /** Gives the session back unfinished, to be claimed again from `wakeAtMs` on. */
   async putAside(wakeAtMs: number): Promise<void> {
     const { stream, fence } = this.#claim;
-    while ((await this.#store.release(stream, fence, this.#state.seq, wakeAtMs)) === 'moved') await this.#catchUp();
+    while ((await this.#store.release(stream, fence, this.#state.seq, wakeAtMs)) === 'moved')
+      await this.#catchUp();
   }
 
   async #catchUp(): Promise<void> {

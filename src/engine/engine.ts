@@ -132,7 +132,9 @@ export class Engine {
     const failures = (this.#failures.get(claim.stream) ?? 0) + 1;
     this.#failures.set(claim.stream, failures);
     const delayMs = Math.min(maxPoisonMs, firstPoisonMs * 2 ** failures);
-    await driver.putAside(this.#options.nowMs() + delayMs).catch((error: unknown) => this.#options.onError(error, claim.stream));
+    await driver
+      .putAside(this.#options.nowMs() + delayMs)
+      .catch((error: unknown) => this.#options.onError(error, claim.stream));
   }
 
   /** L8: our claims are void under a new name; the reap raises their fences. */

@@ -68,14 +68,21 @@ export class Hands {
     return laidOut;
   }
 
-  async #layOut(config: SessionConfig, state: SessionState, shell: Shell, emit: (drafts: Draft[]) => void): Promise<Ready> {
+  async #layOut(
+    config: SessionConfig,
+    state: SessionState,
+    shell: Shell,
+    emit: (drafts: Draft[]) => void,
+  ): Promise<Ready> {
     for (const upload of config.uploads) {
       const carried = await this.#carry(upload.name, upload.blobSha256, upload.sizeBytes);
       if (!carried.ok) return carried;
     }
     const { repository } = config;
     if (!repository) {
-      emit([draft(shell.mint, state, 'sandbox.ready', { repository: null }, { private: { baseCommit: null } })]);
+      emit([
+        draft(shell.mint, state, 'sandbox.ready', { repository: null }, { private: { baseCommit: null } }),
+      ]);
       return { ok: true };
     }
     return await this.#checkOut(repository, state, shell, emit);
@@ -90,8 +97,8 @@ export class Hands {
     const { stream: session, fence } = this.#claim;
     const carried = await this.#carry(pin.upload, pin.blobSha256, pin.sizeBytes);
     if (!carried.ok) return carried;
-    // One call id for ever: after a crash the host knows whether it ran.
-    const result = await layoutRepository(this.#executor, { session, fence, callId: `layout_${session}` }, pin);
+    const callId = await this.#layoutCallId();
+    const result = await layoutRepository(this.#executor, { session, fence, callId }, pin);
     if (!result.ok) {
       const error = {
         type: 'repository_checkout_error',
@@ -102,9 +109,32 @@ export class Hands {
       emit([draft(shell.mint, state, 'session.error', { error }, {})]);
       return { ok: false, message: `The repository could not be laid out: ${result.message}` };
     }
-    const repository: JsonObject = { mount_path: pin.mountPath, branch: pin.branch, base_commit: result.baseCommit };
-    emit([draft(shell.mint, state, 'sandbox.ready', { repository }, { private: { baseCommit: result.baseCommit } })]);
+    const repository: JsonObject = {
+      mount_path: pin.mountPath,
+      branch: pin.branch,
+      base_commit: result.baseCommit,
+    };
+    emit([
+      draft(
+        shell.mint,
+        state,
+        'sandbox.ready',
+        { repository },
+        { private: { baseCommit: result.baseCommit } },
+      ),
+    ]);
     return { ok: true };
+  }
+
+  /** The same call for every engine, so that the host knows whether it ran; a new one where it was lost with its host. */
+  async #layoutCallId(): Promise<string> {
+    const { stream: session, fence } = this.#claim;
+    for (let attempt = 1; ; attempt++) {
+      const callId = `layout_${session}_${attempt}`;
+      const status = await this.#executor.callStatus({ session, fence, callId });
+      const isLost = !isRefusal(status) && status.kind === 'process' && status.process.state === 'lost';
+      if (!isLost) return callId;
+    }
   }
 
   async #carry(name: string, sha256: string, sizeBytes: number): Promise<Ready> {
@@ -113,7 +143,8 @@ export class Hands {
       const data = await this.#blobs.read(organization, sha256, offset, pieceBytes);
       if (!data) return { ok: false, message: `The file ${name} is not stored any more.` };
       const put = await this.#executor.putUpload({ session, fence, name, offset, data });
-      if (isRefusal(put)) return { ok: false, message: `The file ${name} could not be put into the sandbox: ${put.message}` };
+      if (isRefusal(put))
+        return { ok: false, message: `The file ${name} could not be put into the sandbox: ${put.message}` };
     }
     return { ok: true };
   }

@@ -18,7 +18,10 @@ export type Shell = {
   session: string;
   nowMs(): number;
   /** When to try again after this many failed attempts, or null to give up. */
-  retryDelayMs(failure: { kind: string; isRetryable: boolean; retryAfterMs: number | null }, attempt: number): number | null;
+  retryDelayMs(
+    failure: { kind: string; isRetryable: boolean; retryAfterMs: number | null },
+    attempt: number,
+  ): number | null;
 };
 
 export function realize(effect: RecordEffect, state: SessionState, shell: Shell): Draft[] {
@@ -68,7 +71,13 @@ function idle(state: SessionState, shell: Shell, reason: StopReason, details: St
   const stop = { stop_reason: reason, stop_details: details };
   return [
     draft(shell.mint, state, 'session.thread_status_idle', { ...threadOf(state), ...stop }, {}),
-    draft(shell.mint, state, 'session.usage', { usage: publicUsage(state.usage, state.costMicros), budget: null }, {}),
+    draft(
+      shell.mint,
+      state,
+      'session.usage',
+      { usage: publicUsage(state.usage, state.costMicros), budget: null },
+      {},
+    ),
     draft(shell.mint, state, 'session.status_idle', stop, {}),
   ];
 }
@@ -89,7 +98,8 @@ function publicUsage(usage: TokenUsage, costMicros: number | null): JsonObject {
     cost_micros: costMicros,
   };
   // The protocol counts whole cents; the exact figure is beside it.
-  if (costMicros !== null) shown.list_cost = { amount: String(Math.round(costMicros / 10_000)), currency: 'USD' };
+  if (costMicros !== null)
+    shown.list_cost = { amount: String(Math.round(costMicros / 10_000)), currency: 'USD' };
   return shown;
 }
 
@@ -122,7 +132,9 @@ function publishItem(
     case 'message':
     case 'refusal':
       if (item.text === '') return [];
-      return [draft(shell.mint, state, 'agent.message', { content: [{ type: 'text', text: item.text }] }, extra)];
+      return [
+        draft(shell.mint, state, 'agent.message', { content: [{ type: 'text', text: item.text }] }, extra),
+      ];
     case 'tool_call':
       return [publishCall(item, extra, state, shell)];
   }
@@ -139,7 +151,11 @@ function publishCall(
   const { providerCallId } = item;
   if (kind === 'custom' && item.input) {
     const use = { name: item.name, input: item.input };
-    return draft(shell.mint, state, 'agent.custom_tool_use', use, { ...extra, call: extra.id, private: { providerCallId } });
+    return draft(shell.mint, state, 'agent.custom_tool_use', use, {
+      ...extra,
+      call: extra.id,
+      private: { providerCallId },
+    });
   }
   const decision = item.input
     ? shell.decide(
@@ -153,7 +169,10 @@ function publishCall(
         { type: 'sandbox', session: shell.session },
         { input: item.input, tools },
       )
-    : { permission: 'deny' as const, reason: `The arguments are not a JSON object: ${item.rawInput.slice(0, 200)}` };
+    : {
+        permission: 'deny' as const,
+        reason: `The arguments are not a JSON object: ${item.rawInput.slice(0, 200)}`,
+      };
   const denyMessage = decision.permission === 'deny' ? { denyMessage: decision.reason ?? 'Denied.' } : {};
   const use = {
     name: item.name,
@@ -173,7 +192,8 @@ export const interruptedText = 'Tool execution was interrupted before completion
 function closed(call: Call, because: 'denied' | 'interrupted', state: SessionState, shell: Shell): Draft {
   const said = call.confirmation?.message;
   const denied =
-    call.denyMessage ?? `Permission to use ${call.name} was rejected by the user.${said ? ` They said: ${said}` : ''}`;
+    call.denyMessage ??
+    `Permission to use ${call.name} was rejected by the user.${said ? ` They said: ${said}` : ''}`;
   const text = because === 'denied' ? denied : interruptedText;
   return draft(
     shell.mint,
@@ -228,7 +248,11 @@ function sessionError(
   return draft(shell.mint, state, 'session.error', { error }, {});
 }
 
-function endTurn(effect: Extract<RecordEffect, { type: 'end_turn' }>, state: SessionState, shell: Shell): Draft[] {
+function endTurn(
+  effect: Extract<RecordEffect, { type: 'end_turn' }>,
+  state: SessionState,
+  shell: Shell,
+): Draft[] {
   const { turn, how } = effect;
   switch (how) {
     case 'done':

@@ -4,8 +4,9 @@
  *
  * Contract: `decide` is pure and never throws; what it cannot judge is `ask`, never `allow` (S4).
  */
-import type { PinnedTool, ToolPolicy } from '../session/events.ts';
+
 import type { JsonObject } from '../protocol/json.ts';
+import type { PinnedTool, ToolPolicy } from '../session/events.ts';
 
 export type Principal = { type: 'agent'; id: string; version: number; session: string };
 export type Action = { type: 'tool.call'; tool: string; kind: 'builtin' | 'custom' };
@@ -20,7 +21,12 @@ export type Decision = {
   reason?: string;
 };
 
-export type Decide = (principal: Principal, action: Action, resource: ResourceRef, context: Context) => Decision;
+export type Decide = (
+  principal: Principal,
+  action: Action,
+  resource: ResourceRef,
+  context: Context,
+) => Decision;
 
 /** The protocol's own policies (managed-agents-protocol.md §5.6): per tool, always_allow or always_ask. */
 export const decide: Decide = (_principal, action, _resource, context) => {

@@ -41,7 +41,8 @@ export function accept(state: SessionState, input: InputEvent): Acceptance {
 
 function acceptConfirmation(state: SessionState, id: string): Acceptance {
   const call = state.calls.find((known) => known.id === id);
-  if (!call || call.kind !== 'builtin') return refuse(`tool_use_id: ${id} is not a tool call that waits for confirmation.`);
+  if (call?.kind !== 'builtin')
+    return refuse(`tool_use_id: ${id} is not a tool call that waits for confirmation.`);
   if (call.permission !== 'ask') return refuse(`tool_use_id: ${id} needs no confirmation.`);
   if (call.confirmation || call.outcome) return refuse(`tool_use_id: ${id} has been answered already.`);
   return { ok: true };
@@ -49,7 +50,8 @@ function acceptConfirmation(state: SessionState, id: string): Acceptance {
 
 function acceptResult(state: SessionState, id: string): Acceptance {
   const call = state.calls.find((known) => known.id === id);
-  if (!call || call.kind !== 'custom') return refuse(`custom_tool_use_id: ${id} is not a custom tool call of this session.`);
+  if (call?.kind !== 'custom')
+    return refuse(`custom_tool_use_id: ${id} is not a custom tool call of this session.`);
   if (call.outcome) return refuse(`custom_tool_use_id: ${id} has been answered already.`);
   return { ok: true };
 }

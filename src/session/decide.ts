@@ -40,7 +40,14 @@ export type ActEffect =
 
 export type Effect = RecordEffect | ActEffect;
 
-const actTypes = new Set<Effect['type']>(['call_model', 'await_model', 'cancel_model', 'run_tool', 'cancel_tool', 'wait']);
+const actTypes = new Set<Effect['type']>([
+  'call_model',
+  'await_model',
+  'cancel_model',
+  'run_tool',
+  'cancel_tool',
+  'wait',
+]);
 
 export function isAct(effect: Effect): effect is ActEffect {
   return actTypes.has(effect.type);
@@ -113,7 +120,9 @@ function betweenCalls(state: SessionState, turn: Turn): Effect[] {
   if (turn.failure) return [{ type: 'settle_failure', turn }];
   if (turn.retry) return [{ type: 'wait', timerId: turn.retry.timerId, until: turn.retry.at }];
   if (state.status !== 'running') return [{ type: 'unblock' }];
-  const steering = state.queue.filter((message) => message.delivery === 'steer').map((message) => message.eventId);
+  const steering = state.queue
+    .filter((message) => message.delivery === 'steer')
+    .map((message) => message.eventId);
   if (steering.length > 0) return [{ type: 'steer', turn, eventIds: steering }];
   if (!turn.owesModel) {
     return [{ type: 'end_turn', turn, how: turn.lastStop === 'refusal' ? 'refused' : 'done' }];

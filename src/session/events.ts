@@ -82,7 +82,13 @@ export type EventBodies = {
   'session.thread_status_terminated': { P: { session_thread_id: string; agent_name: string }; X: null };
   'session.usage': { P: { usage: JsonObject; budget: null }; X: null };
   'session.error': {
-    P: { error: { type: string; message: string; retry_status: { type: 'retrying' | 'exhausted' | 'terminal' } } & JsonObject };
+    P: {
+      error: {
+        type: string;
+        message: string;
+        retry_status: { type: 'retrying' | 'exhausted' | 'terminal' };
+      } & JsonObject;
+    };
     X: null;
   };
   'session.archived': { P: Record<string, never>; X: null };

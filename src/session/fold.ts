@@ -94,7 +94,10 @@ function applyTurn(state: SessionState, event: Folded): SessionState {
     case 'turn.ended':
       return { ...state, turn: null, calls: [] };
     case 'timer.set':
-      return withTurn(state, { retry: { timerId: event.public.timer_id, at: event.public.at }, failure: null });
+      return withTurn(state, {
+        retry: { timerId: event.public.timer_id, at: event.public.at },
+        failure: null,
+      });
     case 'timer.fired':
       return withTurn(state, { retry: null });
     default:

@@ -100,7 +100,9 @@ export function blockers(state: SessionState): Call[] {
   return state.calls.filter(
     (call) =>
       call.outcome === null &&
-      (call.kind === 'custom' ? call.permission !== 'deny' : call.permission === 'ask' && call.confirmation === null),
+      (call.kind === 'custom'
+        ? call.permission !== 'deny'
+        : call.permission === 'ask' && call.confirmation === null),
   );
 }
 

@@ -76,7 +76,13 @@ function changeBy(before: SessionSummary, event: Seen): Partial<SessionSummary> 
     case 'session.updated':
       return updated(before, event.public);
     case 'session.status_running':
-      return { status: 'running', stop_reason: null, stop_details: null, pending: [], running_since: before.running_since ?? event.time };
+      return {
+        status: 'running',
+        stop_reason: null,
+        stop_details: null,
+        pending: [],
+        running_since: before.running_since ?? event.time,
+      };
     case 'session.status_rescheduled':
       return { status: 'rescheduling', ...stopped(before, event.time) };
     case 'session.status_idle':
@@ -112,7 +118,8 @@ function created(event: Seen): Partial<SessionSummary> {
 
 function updated(before: SessionSummary, change: JsonObject): Partial<SessionSummary> {
   const title = change.title === undefined ? before.title : (change.title as string | null);
-  const metadata = change.metadata === undefined ? before.metadata : (change.metadata as Record<string, string>);
+  const metadata =
+    change.metadata === undefined ? before.metadata : (change.metadata as Record<string, string>);
   return { title, metadata };
 }
 
@@ -142,7 +149,8 @@ function spent(before: SessionSummary, end: JsonObject): Partial<SessionSummary>
       input_tokens: usage.input_tokens + (used.input_tokens ?? 0),
       output_tokens: usage.output_tokens + (used.output_tokens ?? 0),
       cache_read_input_tokens: usage.cache_read_input_tokens + (used.cache_read_input_tokens ?? 0),
-      cache_creation_input_tokens: usage.cache_creation_input_tokens + (used.cache_creation_input_tokens ?? 0),
+      cache_creation_input_tokens:
+        usage.cache_creation_input_tokens + (used.cache_creation_input_tokens ?? 0),
     },
     cost_micros: before.cost_micros === null || cost === null ? null : before.cost_micros + cost,
   };

@@ -6,7 +6,8 @@
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export type JsonObject = { [key: string]: Json };
 
-export type ToolOutput = { callId: string; toolName: string; text: string };
+/** What a tool returned, and what it was called with (null where that was no JSON object). */
+export type ToolOutput = { callId: string; toolName: string; input: JsonObject | null; text: string };
 
 export type Turn = {
   /** The input items of the request, as received. */

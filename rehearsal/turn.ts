@@ -6,13 +6,11 @@ type Facts = Pick<Turn, 'attempt' | 'requestsBefore' | 'headers' | 'args'>;
 export function readTurn(body: JsonObject, facts: Facts): Turn {
   const input = typeof body.input === 'string' ? [userMessage(body.input)] : objects(body.input);
   const lastUserAt = input.findLastIndex((item) => item.role === 'user');
-  const names = new Map(
-    input
-      .filter((item) => item.type === 'function_call')
-      .map((item) => [String(item.call_id), String(item.name)]),
+  const calls = new Map(
+    input.filter((item) => item.type === 'function_call').map((item) => [String(item.call_id), item]),
   );
-  const allToolOutputs = outputsOf(input, names);
-  const toolOutputs = outputsOf(input.slice(lastUserAt + 1), names);
+  const allToolOutputs = outputsOf(input, calls);
+  const toolOutputs = outputsOf(input.slice(lastUserAt + 1), calls);
   return {
     ...facts,
     input,
@@ -33,13 +31,24 @@ function responsesIn(items: readonly JsonObject[]): number {
   return isModel.filter((is, at) => is && isModel[at - 1] !== true).length;
 }
 
-function outputsOf(items: readonly JsonObject[], names: ReadonlyMap<string, string>): ToolOutput[] {
+function outputsOf(items: readonly JsonObject[], calls: ReadonlyMap<string, JsonObject>): ToolOutput[] {
   return items
     .filter((item) => item.type === 'function_call_output')
     .map((item) => {
       const callId = String(item.call_id);
-      return { callId, toolName: names.get(callId) ?? '', text: textOf(item.output) };
+      const call = calls.get(callId);
+      const input = readArguments(call?.arguments);
+      return { callId, toolName: String(call?.name ?? ''), input, text: textOf(item.output) };
     });
+}
+
+function readArguments(text: Json | undefined): JsonObject | null {
+  if (typeof text !== 'string') return null;
+  try {
+    return objects([JSON.parse(text) as Json])[0] ?? null;
+  } catch {
+    return null;
+  }
 }
 
 function textOf(content: Json | undefined): string {

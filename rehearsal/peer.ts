@@ -7,7 +7,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { type Asked, isSealed, itemsOf } from './answer.ts';
 import { PromptCache } from './prompt-cache.ts';
 import type { Json, JsonObject, Reply, Script } from './script.ts';
@@ -23,6 +23,8 @@ export type RecordedRequest = {
   /** Without the credential. */
   headers: Record<string, string>;
   receivedAt: string;
+  /** Which connection it came on, counted from 0. */
+  connection: number;
   /** From the last byte of the request to the last byte of the response: what a bench takes away from its own time. */
   serviceMs: number | null;
   status: number | null;
@@ -100,6 +102,8 @@ class Peer {
   /** Item id → the reasoning that came with it. */
   readonly #reasoningOf = new Map<string, string>();
   readonly #record: WriteStream | null;
+  readonly #connections = new WeakMap<Socket, number>();
+  #connectionCount = 0;
   #script: Script;
 
   constructor(options: RehearsalOptions) {
@@ -210,6 +214,7 @@ class Peer {
       sha256: createHash('sha256').update(body).digest('hex'),
       headers: plainHeaders(request),
       receivedAt: new Date().toISOString(),
+      connection: this.#numberOf(request.socket),
       serviceMs: null,
       status: null,
       problem: null,
@@ -220,6 +225,12 @@ class Peer {
     const oldest = this.requests.at(-1 - (this.#options.keepBodies ?? defaultKeptBodies));
     if (oldest !== undefined) oldest.body = null;
     return record;
+  }
+
+  #numberOf(socket: Socket): number {
+    const number = this.#connections.get(socket) ?? this.#connectionCount++;
+    this.#connections.set(socket, number);
+    return number;
   }
 
   #write(record: RecordedRequest, body: Buffer): void {

@@ -117,12 +117,19 @@ async function write(response: ServerResponse, text: string, chunkBytes: number 
   const bytes = Buffer.from(text);
   const step = chunkBytes ?? bytes.length;
   for (let at = 0; at < bytes.length && !response.destroyed; at += step) {
-    await new Promise<void>((resolve) => {
-      // Not the drain: a client that does not read must not hold the peer's promise forever.
-      response.write(bytes.subarray(at, at + step), () => resolve());
-      response.once('close', resolve);
-    });
+    await written(response, bytes.subarray(at, at + step));
   }
+}
+
+/** Resolves when the bytes left, or when nobody is there to take them. */
+function written(response: ServerResponse, bytes: Buffer): Promise<void> {
+  return new Promise((resolve) => {
+    response.once('close', resolve);
+    response.write(bytes, () => {
+      response.off('close', resolve);
+      resolve();
+    });
+  });
 }
 
 async function sendStalled(

@@ -60,9 +60,11 @@ export function createTransport(): Transport {
 
 function watchConnection(call: ClientRequest, isTls: boolean, onConnected: () => void): void {
   call.once('socket', (socket: Socket) => {
-    if (call.reusedSocket || (!socket.connecting && !isTls)) onConnected();
+    if (call.reusedSocket) onConnected();
     else socket.once(isTls ? 'secureConnect' : 'connect', onConnected);
   });
+  // Through a proxy the socket is handed over when it is connected already; that bytes left says it as well.
+  call.once('finish', onConnected);
 }
 
 /** A `Response` over the message; cancelling its body destroys the connection, so that the peer sees us leave. */

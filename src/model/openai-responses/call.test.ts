@@ -3,8 +3,8 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Rehearsal, startRehearsal } from '../../../rehearsal/peer.ts';
 import type { Script } from '../../../rehearsal/script.ts';
 import type { HistoryItem, RequestPrefix } from '../../session/model-request.ts';
-import type { Deadlines } from '../deadlines.ts';
 import type { Model, ModelOutcome, Preview } from '../model.ts';
+import { costMicros, priceOf } from '../prices.ts';
 import { createOpenAiResponses, warmUp } from './index.ts';
 
 const apiKey = 'sk-test-0123456789abcdef';
@@ -22,13 +22,9 @@ let peer: Rehearsal;
 afterEach(() => peer.stop());
 beforeAll(warmUp);
 
-async function rehearse(
-  script: Script,
-  deadlines: Partial<Deadlines> = {},
-  expectedKey?: string,
-): Promise<Model> {
-  peer = await startRehearsal({ script, ...(expectedKey === undefined ? {} : { apiKey: expectedKey }) });
-  return createOpenAiResponses({ apiKey, baseURL: peer.url, deadlines });
+async function rehearse(script: Script): Promise<Model> {
+  peer = await startRehearsal({ script });
+  return createOpenAiResponses({ apiKey, baseURL: peer.url });
 }
 
 function user(text: string): HistoryItem {
@@ -45,11 +41,6 @@ async function call(model: Model, history: HistoryItem[], previews: Preview[] = 
 
 function completed(outcome: ModelOutcome): Extract<ModelOutcome, { status: 'completed' }> {
   if (outcome.status === 'failed') throw new Error(`failed: ${JSON.stringify(outcome.error)}`);
-  return outcome;
-}
-
-function failed(outcome: ModelOutcome): Extract<ModelOutcome, { status: 'failed' }> {
-  if (outcome.status === 'completed') throw new Error(`completed: ${JSON.stringify(outcome.output)}`);
   return outcome;
 }
 
@@ -131,13 +122,110 @@ describe('a call that works', () => {
   });
 });
 
-describe('a call that fails', () => {
-  it('is a value when nobody listens at the address', async () => {
-    const model = await rehearse(() => ({ text: 'ok' }));
-    await peer.stop();
-    const { error } = failed(await call(model, [user('Hello')]));
-    expect(error).toMatchObject({ kind: 'network', isRetryable: true, httpStatus: null });
-    expect(error.message).toContain('ECONNREFUSED');
-    peer = await startRehearsal({ script: () => ({}) });
+describe('what models do', () => {
+  it('never loses a character that arrives split over network chunks', async () => {
+    const text = 'Grüße 🌍👩‍👩‍👧 — 日本語 \u2028\u0000 "\\" end';
+    const model = await rehearse(() => ({ text, deltaChars: 1, chunkBytes: 3 }));
+    const previews: Preview[] = [];
+    const outcome = completed(await call(model, [user('Hello')], previews));
+    expect(outcome.output[0]).toMatchObject({ text });
+    const seen = previews.flatMap((preview) => (preview.type === 'text_delta' ? [preview.text] : []));
+    expect(seen.join('')).toBe(text);
   });
+
+  it('takes a response without any item as one that says nothing', async () => {
+    const outcome = completed(await call(await rehearse(() => ({})), [user('Hello')]));
+    expect(outcome).toMatchObject({ items: [], output: [], stop: 'end' });
+  });
+
+  it('keeps items of unknown types, ignores unknown events, and sends the items back', async () => {
+    const item = { type: 'thought_crystal', id: 'tc_1', facets: [{ hue: 7 }] };
+    const event = { type: 'response.crystal.growing', size: 3 };
+    const model = await rehearse((turn) =>
+      turn.step === 0 ? { text: 'ok', extraItems: [item], extraEvents: [event] } : { text: 'again' },
+    );
+    const first = await call(model, [user('Hello')]);
+    expect(completed(first).items[1]).toEqual(item);
+    expect(completed(first).output).toHaveLength(1);
+    completed(await call(model, [user('Hello'), responseItem(first), user('More')]));
+    expect(peer.requests[1]?.body?.toString()).toContain('"type":"thought_crystal"');
+  });
+
+  it('reads arguments that are not JSON as null, and keeps what the model wrote', async () => {
+    const outcome = completed(
+      await call(await rehearse(() => ({ absurdToolCalls: 'not_json' })), [user('Hello')]),
+    );
+    expect(outcome.output).toMatchObject([{ type: 'tool_call', input: null, rawInput: '{"command": "true' }]);
+  });
+
+  it.each([
+    ['[1,2]', null],
+    ['"text"', null],
+    ['', {}],
+    ['{"a":{"b":[1]}}', { a: { b: [1] } }],
+  ])('reads the arguments %s as an object or not at all', async (rawInput, input) => {
+    const model = await rehearse(() => ({ toolCalls: [{ name: 'bash', arguments: rawInput }] }));
+    expect(completed(await call(model, [user('Hello')])).output).toMatchObject([{ input, rawInput }]);
+  });
+
+  it.each([
+    ['huge_arguments', 1],
+    ['unknown_tool', 1],
+    ['duplicate_ids', 2],
+    ['five_hundred', 500],
+  ] as const)(
+    'passes absurd calls on as they are (%s): judging them is not its work',
+    async (absurdToolCalls, count) => {
+      const outcome = completed(await call(await rehearse(() => ({ absurdToolCalls })), [user('Hello')]));
+      expect(outcome.output.filter((item) => item.type === 'tool_call')).toHaveLength(count);
+    },
+  );
+
+  it.each([
+    [{ text: 'half a', incomplete: 'max_output_tokens' }, 'max_output'],
+    [{ text: 'half a', incomplete: 'content_filter' }, 'refusal'],
+    [{ refusal: 'I will not.' }, 'refusal'],
+  ] as const)('says why a response stopped: %j', async (answer, stop) => {
+    expect(completed(await call(await rehearse(() => answer), [user('Hello')])).stop).toBe(stop);
+  });
+});
+
+describe('usage', () => {
+  it('splits cached tokens off, and a history that only grew is served from the cache', async () => {
+    const model = await rehearse(() => ({ text: 'ok' }));
+    const long = user('word '.repeat(4000));
+    const first = completed(await call(model, [long]));
+    const second = completed(await call(model, [long, user('more')]));
+    expect(first.usage.cacheReadTokens).toBe(0);
+    expect(second.usage.cacheReadTokens).toBeGreaterThan(4000);
+    expect(second.usage.inputTokens).toBeLessThan(300);
+    const price = priceOf('rehearsal-1');
+    if (price === null) throw new Error('the rehearsal has a price');
+    expect(costMicros(price, second.usage)).toBeLessThan(costMicros(price, first.usage));
+  });
+
+  it('counts tokens written to a cache apart, and never more parts than the whole', async () => {
+    const usage = { inputTokens: 5000, cachedTokens: 3000, cacheWriteTokens: 9000, outputTokens: 7 };
+    const outcome = completed(await call(await rehearse(() => ({ text: 'ok', usage })), [user('Hello')]));
+    expect(outcome.usage).toEqual({
+      inputTokens: 0,
+      cacheReadTokens: 3000,
+      cacheWriteTokens: 2000,
+      outputTokens: 7,
+    });
+  });
+
+  it('is bounded from above when the provider reports none, because unknown is not free', async () => {
+    const outcome = completed(
+      await call(await rehearse(() => ({ text: 'ok', usage: null })), [user('Hello')]),
+    );
+    expect(outcome.usage.inputTokens).toBe(peer.requests[0]?.bodyBytes);
+    expect(outcome.usage.outputTokens).toBeGreaterThan(0);
+  });
+});
+
+it('keeps the connection for the next call', async () => {
+  const model = await rehearse(() => ({ text: 'ok' }));
+  for (const text of ['one', 'two', 'three']) completed(await call(model, [user(text)]));
+  expect(new Set(peer.requests.map((request) => request.connection)).size).toBe(1);
 });

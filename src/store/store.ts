@@ -47,7 +47,11 @@ export type StoredEvent = NewEvent & {
 
 export type Tenant = { organization: string; project: string };
 
-/** A versioned row (agent, environment, file, key, …) written in the append's own transaction. */
+/**
+ * A versioned row (agent, environment, file, key, …) written in the append's own transaction. A version is written
+ * once: a put needs a version above the newest, or it is `conflict`. The one exception is the newest version put again
+ * with the same body, which changes only its life (`updatedAt`, `archivedAt`, `uniqueName`).
+ */
 export type ResourcePut = {
   kind: string;
   id: string;
@@ -73,9 +77,12 @@ export type Append = Tenant & {
   /** Makes the whole act idempotent: `key` is unique per stream for ever, `hash` is of the request. */
   request?: { key: string; hash: string };
   events: NewEvent[];
-  /** When an engine should look at the stream: now, at a time (ms since the epoch), or unchanged (absent). */
+  /**
+   * When an engine should look at the stream: now, at a time (ms since the epoch), or unchanged (absent). The earlier
+   * of this and what is set wins, so that nobody postpones another's wake; only `release` sets it back.
+   */
   wakeAt?: number;
-  /** Rows that change with it. `deleteResources` removes all versions. */
+  /** Rows that change with it. `deleteResources` removes all versions, before `resources` are put. */
   resources?: ResourcePut[];
   deleteResources?: { kind: string; id: string }[];
   /** G3: reserve before a model call (id = the call's), settle after. */
@@ -112,7 +119,10 @@ export type StreamRow = Tenant & {
   summary: JsonObject | null;
 };
 
-/** Filters over the summary's indexed members; keyset order by (createdAt, stream). */
+/**
+ * Filters over the summary's indexed members (`kind`, `agentId`, `status`, `archivedAt`: strings, or null or absent);
+ * keyset order by (createdAt, stream). Erased streams are never listed.
+ */
 export type ListStreams = Tenant & {
   kind: 'session';
   agentId?: string;
@@ -124,6 +134,7 @@ export type ListStreams = Tenant & {
   limit: number;
 };
 
+/** Newest first. Archived rows are left out unless asked for; `versionsOf` always lists every version. */
 export type ListResources = Tenant & {
   kind: string;
   includeArchived?: boolean;
@@ -133,6 +144,25 @@ export type ListResources = Tenant & {
   after?: { createdAt: string; id: string; version: number };
   limit: number;
 };
+
+/** What the audit tree is built of: the clear columns of an event, enough to recompute its leaf hash (G4). */
+export type Leaf = Omit<StoredEvent, 'public' | 'private'> & {
+  /** sha256(salt || canonical payload), hex. They outlive erasure. */
+  commitments: { public: string; private: string | null };
+  /** Hex; what opens the commitments. Null once the stream's key is destroyed. */
+  salts: { public: string; private: string | null } | null;
+};
+
+export type Reservation = Tenant & {
+  stream: string;
+  id: string;
+  amountMicros: number | null;
+  /** Null while the reservation is open. */
+  settledAt: string | null;
+  costMicros: number | null;
+};
+
+export type OutboxMessage = Tenant & { stream: string; id: string; kind: string; body: JsonObject };
 
 /** Thrown when the store cannot do its work now; nothing was changed, or the request key finds it. */
 export class StoreUnavailable extends Error {
@@ -159,11 +189,23 @@ export interface Store {
   /** Takes up to `limit` streams whose `wakeAt` has come and that nobody owns; each claim raises the fence. */
   claim(worker: string, limit: number): Promise<Claim[]>;
   /** Gives a stream back; refused (`moved`) when the head is not what the owner folded. */
-  release(stream: string, fence: number, seenHead: number, wakeAt: number | null): Promise<'ok' | 'moved' | 'fenced'>;
+  release(
+    stream: string,
+    fence: number,
+    seenHead: number,
+    wakeAt: number | null,
+  ): Promise<'ok' | 'moved' | 'fenced'>;
   /** Frees everything owned by workers other than the given ones; they wake now under a higher fence. */
   reap(livingWorkers: string[]): Promise<number>;
   /** The earliest `wakeAt` of unowned streams, or null. */
   nextWakeAt(): Promise<number | null>;
+
+  /** Leaves after `afterSeq` in order, at most `limit`; no payload is read. */
+  leaves(stream: string, afterSeq: number, limit: number): Promise<Leaf[]>;
+  reservation(tenant: Tenant, id: string): Promise<Reservation | null>;
+  /** The oldest undelivered messages; they stay until acknowledged. */
+  pendingOutbox(limit: number): Promise<OutboxMessage[]>;
+  ackOutbox(ids: string[]): Promise<void>;
 
   /** Calls back after each commit, in this process, with the streams touched. Returns the unsubscriber. */
   onAppend(listener: (touched: { stream: string; head: number }[]) => void): () => void;
@@ -173,7 +215,10 @@ export interface Store {
 
 /** Content-addressed bytes, fsynced before `put` resolves, one namespace per organisation. */
 export interface Blobs {
-  put(organization: string, data: AsyncIterable<Uint8Array> | Uint8Array): Promise<{ sha256: string; sizeBytes: number }>;
+  put(
+    organization: string,
+    data: AsyncIterable<Uint8Array> | Uint8Array,
+  ): Promise<{ sha256: string; sizeBytes: number }>;
   read(organization: string, sha256: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
   delete(organization: string, sha256: string): Promise<void>;
 }

@@ -1,0 +1,118 @@
+/**
+ * Sealing and commitments, the same for every engine.
+ *
+ * Promises kept here
+ * - Erasure: a payload is readable only with its stream's key. The key is wrapped by the master key and kept in one
+ *   row; without that row the payload is noise, and its commitment (salted) tells nothing about it.
+ * - G4: `leafHash` is over clear columns only, so a leaf can be checked by someone who can read no payload, before and
+ *   after erasure.
+ *
+ * Sealed bytes: 1 (format) || nonce (12) || AES-256-GCM ciphertext || tag (16). The additional data names the place a
+ * payload belongs to, so a payload that is moved to another event, stream or column does not open.
+ */
+import { createCipheriv, createDecipheriv, createHash, hash, randomBytes } from 'node:crypto';
+import type { Json } from '../protocol/json.ts';
+import { canonicalJson } from '../protocol/json.ts';
+import type { StoredEvent } from './store.ts';
+
+const format = 1;
+const nonceBytes = 12;
+const tagBytes = 16;
+const saltBytes = 16;
+export const keyBytes = 32;
+
+/** Where sealed bytes belong: they open nowhere else. */
+export type Place = readonly string[];
+
+export type SealedPayload = { sealed: Uint8Array; commitment: Uint8Array };
+
+/** Members of an envelope that a leaf is made of: all that is in clear. */
+export type LeafHeader = Omit<StoredEvent, 'public' | 'private' | 'leafHash' | 'erased'>;
+
+function seal(key: Uint8Array, place: Place, plaintext: Uint8Array): Uint8Array {
+  const nonce = randomBytes(nonceBytes);
+  const cipher = createCipheriv('aes-256-gcm', key, nonce);
+  cipher.setAAD(Buffer.from(JSON.stringify(place)));
+  const body = cipher.update(plaintext);
+  const rest = cipher.final();
+  return Buffer.concat([Buffer.of(format), nonce, body, rest, cipher.getAuthTag()]);
+}
+
+/** Throws where the key, the place or a byte is not the one sealed. */
+function open(key: Uint8Array, place: Place, sealed: Uint8Array): Buffer {
+  if (sealed[0] !== format) throw new Error(`sealed bytes of unknown format ${sealed[0]}`);
+  const nonce = sealed.subarray(1, 1 + nonceBytes);
+  const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: tagBytes });
+  decipher.setAAD(Buffer.from(JSON.stringify(place)));
+  decipher.setAuthTag(sealed.subarray(sealed.length - tagBytes));
+  const body = decipher.update(sealed.subarray(1 + nonceBytes, sealed.length - tagBytes));
+  return Buffer.concat([body, decipher.final()]);
+}
+
+export function newStreamKey(): Uint8Array {
+  return randomBytes(keyBytes);
+}
+
+export function wrapStreamKey(masterKey: Uint8Array, stream: string, key: Uint8Array): Uint8Array {
+  return seal(masterKey, [stream, 'key'], key);
+}
+
+export function unwrapStreamKey(masterKey: Uint8Array, stream: string, wrapped: Uint8Array): Uint8Array {
+  return open(masterKey, [stream, 'key'], wrapped);
+}
+
+/** `text` is the payload's JSON as it will be read back; the commitment is over its canonical form `value`. */
+export function sealPayload(key: Uint8Array, place: Place, text: string, value: Json): SealedPayload {
+  const salt = randomBytes(saltBytes);
+  const sealed = seal(key, place, Buffer.concat([salt, Buffer.from(text)]));
+  return { sealed, commitment: payloadCommitment(salt, value) };
+}
+
+export function openPayload(
+  key: Uint8Array,
+  place: Place,
+  sealed: Uint8Array,
+): { salt: Uint8Array; text: string } {
+  const plaintext = open(key, place, sealed);
+  return { salt: plaintext.subarray(0, saltBytes), text: plaintext.toString('utf8', saltBytes) };
+}
+
+/** For texts that no proof speaks of (summaries). */
+export function sealText(key: Uint8Array, place: Place, text: string): Uint8Array {
+  return seal(key, place, Buffer.from(text));
+}
+
+export function openText(key: Uint8Array, place: Place, sealed: Uint8Array): string {
+  return open(key, place, sealed).toString();
+}
+
+export function payloadCommitment(salt: Uint8Array, value: Json): Uint8Array {
+  return createHash('sha256').update(salt).update(canonicalJson(value)).digest();
+}
+
+/** sha256(0x00 || canonical JSON of the clear envelope and the commitments in hex). 0x00 marks a leaf (RFC 9162). */
+export function leafHash(
+  header: LeafHeader,
+  commitments: { public: string; private: string | null },
+): Uint8Array {
+  const leaf = canonicalJson({
+    organization: header.organization,
+    project: header.project,
+    stream: header.stream,
+    seq: header.seq,
+    id: header.id,
+    type: header.type,
+    schemaVersion: header.schemaVersion,
+    time: header.time,
+    actor: header.actor,
+    thread: header.thread,
+    turn: header.turn,
+    call: header.call,
+    causation: header.causation,
+    fence: header.fence,
+    audience: header.audience,
+    publicCommitment: commitments.public,
+    privateCommitment: commitments.private,
+  });
+  return hash('sha256', `\0${leaf}`, 'buffer');
+}

@@ -1,0 +1,70 @@
+/**
+ * The keys of streams, unwrapped, for the streams lately used. The table is the truth: what a rolled-back transaction
+ * wrote must be forgotten here too.
+ */
+import { newStreamKey, unwrapStreamKey, wrapStreamKey } from '../seal.ts';
+import type { Tenant } from '../store.ts';
+import type { Statements } from './statements.ts';
+
+const maxCached = 2_048;
+
+export class Keys {
+  readonly #masterKey: Uint8Array;
+  readonly #statements: Statements;
+  readonly #cache = new Map<string, Uint8Array>();
+
+  constructor(masterKey: Uint8Array, statements: Statements) {
+    this.#masterKey = masterKey;
+    this.#statements = statements;
+  }
+
+  create(tenant: Tenant, stream: string): Uint8Array {
+    const key = newStreamKey();
+    const { organization, project } = tenant;
+    const wrapped = wrapStreamKey(this.#masterKey, stream, key);
+    this.#statements.insertKey.run({ organization, project, stream, wrapped });
+    this.#remember(stream, key);
+    return key;
+  }
+
+  /** Null where the stream is erased or does not exist. */
+  of(stream: string): Uint8Array | null {
+    const cached = this.#cache.get(stream);
+    if (cached !== undefined) return cached;
+    const row = this.#statements.keyOf.get({ stream });
+    if (row === undefined) return null;
+    const key = unwrapStreamKey(this.#masterKey, stream, row.wrapped as Uint8Array);
+    this.#remember(stream, key);
+    return key;
+  }
+
+  destroy(stream: string): void {
+    this.#statements.deleteKey.run({ stream });
+    this.#cache.delete(stream);
+  }
+
+  /** Whether the master key is the one this stream's key was wrapped with. */
+  opens(stream: string): boolean {
+    try {
+      return this.of(stream) !== null;
+    } catch {
+      return false;
+    }
+  }
+
+  forget(stream: string): void {
+    this.#cache.delete(stream);
+  }
+
+  forgetAll(): void {
+    this.#cache.clear();
+  }
+
+  #remember(stream: string, key: Uint8Array): void {
+    if (this.#cache.size >= maxCached) {
+      const oldest = this.#cache.keys().next();
+      if (!oldest.done) this.#cache.delete(oldest.value);
+    }
+    this.#cache.set(stream, key);
+  }
+}

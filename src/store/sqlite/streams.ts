@@ -1,0 +1,61 @@
+/** Rows of streams: one, many, and their summaries, unsealed. */
+import { openText } from '../seal.ts';
+import type { ListStreams, Tenant } from '../store.ts';
+import type { Database } from './database.ts';
+import { timeBound } from './time-bound.ts';
+import type { WireStreamRow } from './wire.ts';
+
+export type StreamRecord = {
+  organization: string;
+  project: string;
+  stream: string;
+  head: number;
+  fence: number;
+  owner: string | null;
+  wakeAt: number | null;
+  createdAt: string;
+  lastTimeMs: number;
+  erasedAt: string | null;
+  summary: Uint8Array | null;
+};
+
+export function findStream({ statements }: Database, stream: string): StreamRecord | null {
+  return (statements.streamById.get({ stream }) as StreamRecord | undefined) ?? null;
+}
+
+export function streamRow(database: Database, tenant: Tenant, stream: string): WireStreamRow | null {
+  const { organization, project } = tenant;
+  const record = database.statements.streamOf.get({ stream, organization, project }) as
+    | StreamRecord
+    | undefined;
+  return record === undefined ? null : unseal(database, record);
+}
+
+export function listStreams(database: Database, query: ListStreams): WireStreamRow[] {
+  const { organization, project, kind, createdAt, after } = query;
+  const isUp = query.order === 'asc';
+  const { listStreamsUp, listStreamsDown } = database.statements;
+  const records = (isUp ? listStreamsUp : listStreamsDown).all({
+    organization,
+    project,
+    kind,
+    gt: timeBound(createdAt?.gt, ''),
+    gte: timeBound(createdAt?.gte, ''),
+    lt: timeBound(createdAt?.lt, '~'),
+    lte: timeBound(createdAt?.lte, '~'),
+    agentId: query.agentId ?? null,
+    statuses: query.statuses === undefined ? null : JSON.stringify(query.statuses),
+    includeArchived: query.includeArchived ? 1 : 0,
+    afterCreatedAt: after?.createdAt ?? (isUp ? '' : '~'),
+    afterStream: after?.stream ?? '',
+    limit: query.limit,
+  }) as StreamRecord[];
+  return records.map((record) => unseal(database, record));
+}
+
+function unseal(database: Database, record: StreamRecord): WireStreamRow {
+  const { lastTimeMs: _, erasedAt, summary, ...row } = record;
+  const key = summary === null ? null : database.keys.of(record.stream);
+  const text = summary === null || key === null ? null : openText(key, [record.stream, 'summary'], summary);
+  return { ...row, erased: erasedAt !== null, summary: text };
+}

@@ -114,7 +114,9 @@ const schemas = [
 ];
 
 function visit(schema: Json | undefined, path: string, errors: CustomToolError[]): void {
-  if (Array.isArray(schema)) schema.forEach((member, index) => visit(member, `${path}[${index}]`, errors));
+  if (Array.isArray(schema)) {
+    for (const [index, member] of schema.entries()) visit(member, `${path}[${index}]`, errors);
+  }
   if (!isObject(schema)) return;
   for (const key of ['$ref', '$dynamicRef', '$recursiveRef']) {
     if (Object.hasOwn(schema, key))

@@ -47,7 +47,7 @@ export class Glob {
   #directory(path: string): number[] {
     const known = this.#afterDirectory.get(path);
     if (known) return known;
-    const parentEnd = path.lastIndexOf('/', path.length - 2) + 1;
+    const parentEnd = path.slice(0, -1).lastIndexOf('/') + 1;
     const reached =
       path === ''
         ? this.#closure([0])

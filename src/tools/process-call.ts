@@ -112,10 +112,11 @@ class Follower {
   /** The answer; an abort while it is waited for kills at once, which ends the wait. */
   async #untilAbort<T>(answer: Promise<T>): Promise<T> {
     const { signal } = this.#context;
-    if (signal.aborted || this.#killedFor) return answer;
+    if (this.#killedFor) return answer;
     const { promise, resolve } = Promise.withResolvers<'aborted'>();
     const onAbort = (): void => resolve('aborted');
     signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
     try {
       const winner = await Promise.race([answer, promise]);
       if (winner !== 'aborted') return winner;

@@ -1,0 +1,83 @@
+/**
+ * An engine with its parts: what one driver needs, from what the process has once. Kept apart from `main.ts` so that a
+ * test can build the same engine over other hands.
+ */
+import type { Decide } from '../guard/guard.ts';
+import type { ModelConfig } from '../model/catalogue.ts';
+import { isUnknown, modelFor } from '../model/catalogue.ts';
+import type { ModelErrorKind } from '../model/model.ts';
+import type { PriceList } from '../model/prices.ts';
+import { costMicros, priceOf } from '../model/prices.ts';
+import { retryDelayMs } from '../model/retry.ts';
+import type { PreviewFrame } from '../protocol/previews.ts';
+import type { Executor, Limits } from '../sandbox/executor.ts';
+import type { TokenUsage } from '../session/model-request.ts';
+import type { Blobs, Claim, Store } from '../store/store.ts';
+import { findTool } from '../tools/toolset.ts';
+import { Acts } from './acts.ts';
+import { minter } from './draft.ts';
+import { Driver } from './drive.ts';
+import { Engine } from './engine.ts';
+import { Hands } from './hands.ts';
+import type { Shell } from './realize.ts';
+
+export type EngineParts = {
+  store: Store;
+  blobs: Blobs;
+  executor: Executor;
+  decide: Decide;
+  model: ModelConfig;
+  prices: PriceList;
+  limits: Limits;
+  onPreview(session: string, frame: PreviewFrame): void;
+  onError(error: unknown, stream: string | null): void;
+  nowMs?(): number;
+  random?(): number;
+  slots?: number;
+};
+
+const defaultSlots = 64;
+
+export function assembleEngine(parts: EngineParts): Engine {
+  const nowMs = parts.nowMs ?? Date.now;
+  return new Engine({
+    store: parts.store,
+    nowMs,
+    slots: parts.slots ?? defaultSlots,
+    onError: parts.onError,
+    newDriver: (claim, worker) => newDriver(claim, worker, parts, nowMs),
+  });
+}
+
+function newDriver(claim: Claim, worker: string, parts: EngineParts, nowMs: () => number): Driver {
+  const shell: Shell = {
+    mint: minter(worker),
+    decide: parts.decide,
+    session: claim.stream,
+    nowMs,
+    retryDelayMs: (failure, attempt) => {
+      const error = { ...failure, kind: failure.kind as ModelErrorKind, httpStatus: null, message: '' };
+      return retryDelayMs({ error, attempt, random: (parts.random ?? Math.random)() });
+    },
+  };
+  const hands = new Hands(parts.executor, parts.blobs, claim, parts.limits);
+  const acts = new Acts(
+    {
+      modelFor: (id) => {
+        const model = modelFor(id, parts.model);
+        return isUnknown(model) ? null : model;
+      },
+      findTool: (name) => findTool(name) ?? null,
+      costMicros: (model, usage) => costOf(model, usage, parts.prices),
+      onPreview: parts.onPreview,
+    },
+    shell,
+    hands,
+  );
+  return new Driver(claim, parts.store, shell, acts);
+}
+
+function costOf(model: string, usage: TokenUsage, prices: PriceList): number | null {
+  const price = priceOf(model, prices);
+  return price ? costMicros(price, usage) : null;
+}

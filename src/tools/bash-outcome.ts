@@ -55,15 +55,16 @@ function verdictOn(process: Exited, timeoutMs: number): string | null {
     : `[exit code: ${process.exitCode}]`;
 }
 
-export function backgroundOutcome(command: string, ending: ProcessEnding, logPath: string): ToolOutcome {
+export function backgroundOutcome(command: string, ending: ProcessEnding): ToolOutcome {
   const { process } = ending;
   const said = withoutControlSequences(decode(ending.output)).trimEnd();
   if (process.state === 'lost') return lostOutcome(command, process.reason, said);
-  const pid = /(?:^|\n)(\d+)$/.exec(said)?.[1];
-  if (process.state !== 'exited' || process.exitCode !== 0 || pid === undefined) {
+  const [started, pid, logPath] = /(?:^|\n)(\d+) (\/[^\n]+)$/.exec(said) ?? [];
+  const hasStarted = process.state === 'exited' && process.exitCode === 0;
+  if (!hasStarted || started === undefined || pid === undefined || logPath === undefined) {
     return failed(paragraphs(said, '[The command could not be started in the background.]'));
   }
-  const note = said.slice(0, said.length - pid.length).trimEnd();
+  const note = said.slice(0, said.length - started.length);
   const text = `Started in the background with pid ${pid}. Its output goes to ${logPath}. Stop it with: kill ${pid}`;
   return succeeded(paragraphs(note, text), { pid: Number(pid), logPath });
 }

@@ -14,7 +14,7 @@ import { backgroundOutcome, bashOutcome, lostOutcome } from './bash-outcome.ts';
 import { failed, inDoubt, interruptedText, refused, succeeded } from './outcome.ts';
 import type { ProcessEnding } from './process-call.ts';
 import { attachProcess, maxOutputBytes, runProcess } from './process-call.ts';
-import { callLogPath } from './spill.ts';
+import { callLogName } from './spill.ts';
 import type { Tool, ToolContext, ToolOutcome } from './tool.ts';
 
 const defaultTimeoutMs = 120_000;
@@ -57,11 +57,13 @@ const inputSchema = z
 
 type BashInput = z.infer<typeof inputSchema>;
 
-/** Enters the directory that the call was given, as the first thing of every script. Arguments: command, cwd, log. */
+/**
+ * Enters the directory that the call was given, as the first thing of every script; every script starts in the
+ * workspace, which is always there. Arguments: command, directory, name of the log below HOME.
+ */
 const enterDirectory = [
   'if ! cd -- "$2" 2>/dev/null; then',
   `  printf '[%s cannot be entered any more; this ran in ${sandboxPaths.workspace}]\\n' "$2"`,
-  `  cd -- ${sandboxPaths.workspace} || exit 1`,
   'fi',
 ];
 
@@ -75,17 +77,34 @@ const foreground = [
 
 const background = [
   ...enterDirectory,
-  'mkdir -p -- "$(dirname -- "$3")" || exit 1',
+  `log="\${HOME:-${sandboxPaths.home}}/$3"`,
+  'mkdir -p -- "$(dirname -- "$log")" || exit 1',
   // A session of its own, so that no signal to this call's group reaches it.
   'detach=$(command -v setsid || command -v nohup) || detach=',
-  '$detach /bin/bash --noprofile --norc -c "$1" >"$3" 2>&1 </dev/null 9>&- &',
-  `printf '%s\\n' "$!"`,
+  '$detach /bin/bash --noprofile --norc -c "$1" >"$log" 2>&1 </dev/null 9>&- &',
+  `printf '%s %s\\n' "$!" "$log"`,
 ].join('\n');
 
-/** The argument vector of one call; `log` is used only by a background call. */
-export function bashArgv(command: string, cwd: string, log: string, isBackground: boolean): string[] {
+/** The argument vector of one call, to be started in the workspace; the log is used only by a background call. */
+export function bashArgv(command: string, cwd: string, callId: string, isBackground: boolean): string[] {
   const script = isBackground ? background : foreground;
-  return ['/bin/bash', '--noprofile', '--norc', '-c', script, 'bash', command, cwd, log];
+  return [
+    '/bin/bash',
+    '--noprofile',
+    '--norc',
+    '-c',
+    script,
+    'bash',
+    command,
+    fromWorkspace(cwd),
+    callLogName(callId),
+  ];
+}
+
+/** Relative where it can be: without isolation the workspace has another name on the machine. */
+function fromWorkspace(cwd: string): string {
+  if (cwd === sandboxPaths.workspace) return '.';
+  return cwd.startsWith(`${sandboxPaths.workspace}/`) ? `.${cwd.slice(sandboxPaths.workspace.length)}` : cwd;
 }
 
 async function run(input: BashInput, context: ToolContext): Promise<ToolOutcome> {
@@ -94,9 +113,8 @@ async function run(input: BashInput, context: ToolContext): Promise<ToolOutcome>
   if (context.signal.aborted) return failed(interruptedText);
   const isBackground = input.run_in_background === true;
   const ending = await runProcess(context, {
-    argv: bashArgv(input.command, cwd, callLogPath(context.callId), isBackground),
-    // Always there; the script enters the thread's own directory, which may be gone.
-    cwd: '/',
+    argv: bashArgv(input.command, cwd, context.callId, isBackground),
+    cwd: sandboxPaths.workspace,
     timeoutMs: isBackground ? backgroundStartTimeoutMs : (input.timeout_ms ?? defaultTimeoutMs),
     maxOutputBytes,
     mergeStderr: true,
@@ -118,8 +136,7 @@ async function recover(input: BashInput, context: ToolContext, status: CallStatu
 async function conclude(input: BashInput, context: ToolContext, ending: ProcessEnding): Promise<ToolOutcome> {
   const command = input.command ?? '';
   const moved = input.restart ? { cwd: sandboxPaths.workspace } : {};
-  if (input.run_in_background)
-    return { ...moved, ...backgroundOutcome(command, ending, callLogPath(context.callId)) };
+  if (input.run_in_background) return { ...moved, ...backgroundOutcome(command, ending) };
   return { ...moved, ...(await bashOutcome(context, command, input.timeout_ms ?? defaultTimeoutMs, ending)) };
 }
 

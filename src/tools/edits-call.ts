@@ -6,10 +6,14 @@
  *   dying host left half made is completed by asking again.
  * - Where the same changes cannot be worked out any more, the outcome is in doubt, not a failure.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { CallStatus, Edit, EditsDone, Refusal } from '../sandbox/executor.ts';
 import { isRefusal } from '../sandbox/executor.ts';
 import { inDoubt, refusalText, refused } from './outcome.ts';
 import type { ToolContext, ToolOutcome } from './tool.ts';
+
+const statusAttempts = 20;
+const statusPauseMs = 100;
 
 /** What a tool wants changed, worked out from what is there now, or why it cannot be. */
 export type PlannedEdits =
@@ -39,11 +43,26 @@ export async function recoverEdits(
   if (status.state === 'done') {
     return isRefusal(status.outcome) ? refusedEdits(status.outcome, []) : describeDone(status.outcome);
   }
+  // Reading the files brings the sandbox up, and with it the host finishes what it had begun.
   const planned = await plan();
+  const now = await settled(context);
+  if (isRefusal(now)) return refused(now);
+  if (now.kind === 'edits' && now.state === 'done') return recoverEdits(context, now, describeDone, plan);
   if (!planned.ok) return unknowable(status, planned.outcome);
   const done = await apply(context, planned.edits);
   if (!isRefusal(done)) return describeDone(done);
   return done.refused === 'call_mismatch' ? unknowable(status) : refusedEdits(done, planned.edits);
+}
+
+/** What the journal says once nothing is being done any more, or after a while. */
+async function settled(context: ToolContext): Promise<CallStatus | Refusal> {
+  const { session, fence, callId, executor } = context;
+  for (let attempt = 1; ; attempt++) {
+    const status = await executor.callStatus({ session, fence, callId });
+    const isRunning = !isRefusal(status) && status.kind === 'edits' && status.state === 'running';
+    if (!isRunning || attempt === statusAttempts) return status;
+    await delay(statusPauseMs);
+  }
 }
 
 function apply(context: ToolContext, edits: Edit[]): Promise<EditsDone | Refusal> {

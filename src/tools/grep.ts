@@ -4,6 +4,7 @@
  * - No shell: the pattern is one argument after `--`. No regular expression of a model is ever evaluated on this side.
  * - `pure`: after a takeover it runs again; where the journal says that the first run was lost, under a new call id.
  */
+import { posix } from 'node:path';
 import { z } from 'zod';
 import type { Refusal } from '../sandbox/executor.ts';
 import { isRefusal, sandboxPaths } from '../sandbox/executor.ts';
@@ -64,10 +65,18 @@ async function argvFor(context: ToolContext, pattern: string, path: string): Pro
 async function run(input: GrepInput, context: ToolContext): Promise<ToolOutcome> {
   if (context.signal.aborted) return failed(interruptedText);
   const { path = '.' } = input;
-  const argv = await argvFor(context, input.pattern, resolvePath(context.cwd, path));
+  const argv = await argvFor(context, input.pattern, fromDirectory(context.cwd, path));
   const ending = await search(context, argv);
   if (isRefusal(ending)) return refused(ending, path);
   return conclude(ending);
+}
+
+/** As short as it can be said from the directory of the search; never like an option. */
+function fromDirectory(cwd: string, path: string): string {
+  const absolute = resolvePath(cwd, path);
+  const relative = posix.relative(cwd, absolute);
+  if (relative === '') return '.';
+  return relative.startsWith('..') ? absolute : `./${relative}`;
 }
 
 async function search(context: ToolContext, argv: string[]): Promise<ProcessEnding | Refusal> {
@@ -76,7 +85,7 @@ async function search(context: ToolContext, argv: string[]): Promise<ProcessEndi
     const ending = await runProcess(context, {
       callId,
       argv,
-      cwd: '/',
+      cwd: context.cwd,
       timeoutMs,
       maxOutputBytes: 2 * enoughBytes,
       enoughBytes,
@@ -138,7 +147,7 @@ function decode(bytes: Uint8Array): string {
 export const grep: Tool<GrepInput> = {
   name: 'grep',
   description: [
-    'Search file contents by regular expression. Returns path:line:text, up to 100 KiB.',
+    'Search file contents by regular expression. Returns path:line:text (paths relative to the working directory), up to 100 KiB.',
     'Binary files, .git and node_modules are skipped.',
   ].join(' '),
   input: inputSchema,

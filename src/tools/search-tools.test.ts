@@ -71,7 +71,7 @@ describe('grep', () => {
     const executor = withAnswer('/workspace/a:1:x\n');
     expect(await search(executor, '-e; rm -rf $(x)')).toBe('/workspace/a:1:x');
     expect(executor.started[0]?.argv[0]).toBe('grep');
-    expect(executor.started[0]?.argv.slice(-3)).toEqual(['--', '-e; rm -rf $(x)', '/workspace']);
+    expect(executor.started[0]?.argv.slice(-3)).toEqual(['--', '-e; rm -rf $(x)', '.']);
   });
 
   it('uses ripgrep where there is one', async () => {

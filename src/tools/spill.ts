@@ -7,8 +7,9 @@ import { refusalText } from './outcome.ts';
 import { headAndTail, modelTextChars } from './terminal-text.ts';
 import type { ToolContext } from './tool.ts';
 
-export function callLogPath(callId: string): string {
-  return `${sandboxPaths.home}/.scriptorium/calls/${callId.replaceAll(/[^A-Za-z0-9_.-]/g, '_')}.log`;
+/** Below the agent's home. */
+export function callLogName(callId: string): string {
+  return `.scriptorium/calls/${callId.replaceAll(/[^A-Za-z0-9_.-]/g, '_')}.log`;
 }
 
 /**
@@ -24,7 +25,7 @@ export async function fitForModel(
   const cut = headAndTail(text, maxChars);
   if (!cut) return { text, logPath: null };
   const { session, fence, callId, executor } = context;
-  const path = callLogPath(callId);
+  const path = `${sandboxPaths.home}/${callLogName(callId)}`;
   const edits = [{ path, content: whole, mode: 0o600 }];
   const saved = await executor.applyEdits({ session, fence, callId: `${callId}.log`, edits });
   const where = isRefusal(saved)

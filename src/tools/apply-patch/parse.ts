@@ -137,7 +137,7 @@ class Parser {
       throw this.#error(`'${clip(this.#peek())}' is no part of a hunk; a hunk begins with '@@'.`);
     }
     while (this.#isInside() && this.#hunkLine(hunk)) this.#index++;
-    if (this.#isInside() && this.#peek().trim() === endOfFileMarker) {
+    if (this.#isInside() && this.#peek().trimEnd() === endOfFileMarker) {
       hunk.isAtEnd = true;
       this.#index++;
     }
@@ -152,7 +152,7 @@ class Parser {
   /** False at a line that is not the hunk's. */
   #hunkLine(hunk: Hunk): boolean {
     const line = this.#peek();
-    if (isFileHeader(line) || line.trim() === endOfFileMarker || anchorOf(line) !== null) return false;
+    if (isFileHeader(line) || line.trimEnd() === endOfFileMarker || anchorOf(line) !== null) return false;
     // An empty line is an empty context line whose space was trimmed, except before the next header.
     if (line === '' && this.#isBlankUntilHeader()) return false;
     const sign = line === '' ? ' ' : line.charAt(0);

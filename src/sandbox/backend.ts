@@ -1,0 +1,36 @@
+/**
+ * What the host drives: one running sandbox, whatever isolates it. A backend folder exports one `start…` function
+ * that returns this, or a Refusal that says what to do (S4).
+ */
+import type { Limits, SandboxInfo } from './executor.ts';
+import type { GuestLink } from './guest/link.ts';
+
+export type OperatorBind = { from: string; to: string; readOnly: boolean };
+
+/** Folders of one session on the host's disk. Only `uploads` is written by the host; it is read-only inside. */
+export type SessionFolders = { workspace: string; outputs: string; home: string; uploads: string };
+
+export type StartRequest = {
+  /** Short and unique on this machine; names the cgroups. */
+  name: string;
+  folders: SessionFolders;
+  limits: Limits;
+  /** The session's own uid, where the host is root. */
+  uid: number | null;
+  binds: OperatorBind[];
+};
+
+export type RunningSandbox = {
+  link: GuestLink;
+  info: Omit<SandboxInfo, 'reused'>;
+  /** How many processes the kernel has killed here for lack of memory, where that is counted. */
+  oomKills(): number;
+  /** A path of the port as the guest sees it, and back; the same, but without isolation. */
+  inside(path: string): string;
+  outside(path: string): string;
+  /** Ends everything in it and settles once nothing is left (S5). */
+  stop(): Promise<void>;
+};
+
+/** The native programs and system programs a backend needs; null where one is missing. */
+export type Programs = { guest: string; launch: string; bwrap: string | null; node: string };

@@ -1,0 +1,129 @@
+/**
+ * Finding the host of a state folder, or starting it.
+ *
+ * Promises: a running host is adopted, with all its sandboxes and calls; a started one is detached and outlives us
+ * by its grace time; two callers at once get the same host, because only one can hold the folder's lock.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { HostUnreachable } from '../executor.ts';
+import { HostClient } from './client.ts';
+import { socketPath } from './server.ts';
+
+export type ConnectOptions = {
+  stateDir: string;
+  allowUnisolated?: boolean;
+  /** FROM:TO or FROM:TO:ro */
+  binds?: string[];
+  ownerGraceMs?: number;
+  idleMs?: number;
+  idleWithProcessesMs?: number;
+  /** How long a host that is being started may take. */
+  startMs?: number;
+};
+
+const POLL_MS = 10;
+const EXIT_TAKEN = 75;
+
+/** A client of the folder's host. The host is found or started now, and again after each loss. */
+export async function connectHost(options: ConnectOptions): Promise<HostClient> {
+  const client = new HostClient(() => dialOrStart(options));
+  await client.hello();
+  return client;
+}
+
+/** Only finds: null where no host runs. An observer keeps no host alive. */
+export async function findHost(stateDir: string): Promise<HostClient | null> {
+  const client = new HostClient(() => dial(path.resolve(stateDir)), 'observer');
+  try {
+    await client.hello();
+    return client;
+  } catch (error) {
+    if (error instanceof HostUnreachable) return null;
+    throw error;
+  }
+}
+
+function dial(stateDir: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    let place: ReturnType<typeof socketPath>;
+    try {
+      place = socketPath(stateDir);
+    } catch (error) {
+      return reject(error);
+    }
+    const socket = connect(place.path);
+    socket.once('connect', () => {
+      place.release();
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+    socket.once('error', (error) => {
+      place.release();
+      reject(error);
+    });
+  });
+}
+
+async function dialOrStart(options: ConnectOptions): Promise<Socket> {
+  const stateDir = path.resolve(options.stateDir);
+  try {
+    return await dial(stateDir);
+  } catch {
+    // Nobody there: no socket yet, or a dead host's.
+  }
+  const host = startHost({ ...options, stateDir });
+  const endMs = performance.now() + (options.startMs ?? 10_000);
+  for (;;) {
+    await delay(POLL_MS);
+    try {
+      return await dial(stateDir);
+    } catch (error) {
+      // "Taken" means that somebody else's host is about to listen.
+      if (host.exitCode !== null && host.exitCode !== EXIT_TAKEN)
+        throw new HostUnreachable(`the host did not start: ${lastWords(stateDir)}`);
+      if (performance.now() > endMs) throw new HostUnreachable(`no host answers: ${(error as Error).message}`);
+    }
+  }
+}
+
+/** Starts a host of its own session, which no signal to us reaches. Its environment holds none of ours (S1). */
+export function startHost(options: ConnectOptions): ChildProcess {
+  const { stateDir } = options;
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  // Run from source it is a .ts file, from dist a .js one.
+  const entry = fileURLToPath(new URL(`./main${path.extname(import.meta.url)}`, import.meta.url));
+  const args = ['--state-dir', stateDir];
+  if (options.allowUnisolated === true) args.push('--allow-unisolated');
+  for (const bind of options.binds ?? []) args.push('--bind', bind);
+  for (const [name, value] of [
+    ['--owner-grace-ms', options.ownerGraceMs],
+    ['--idle-ms', options.idleMs],
+    ['--idle-with-processes-ms', options.idleWithProcessesMs],
+  ] as const)
+    if (value !== undefined) args.push(name, String(value));
+  const log = openSync(path.join(stateDir, 'host.log'), 'a', 0o600);
+  const flags = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2'];
+  const child = spawn(process.execPath, [...flags, entry, ...args], {
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', log, log],
+    env: { PATH: '/usr/local/bin:/usr/bin:/bin', LANG: 'C.UTF-8' },
+  });
+  child.on('error', () => {});
+  child.unref();
+  closeSync(log);
+  return child;
+}
+
+function lastWords(stateDir: string): string {
+  try {
+    return readFileSync(path.join(stateDir, 'host.log'), 'utf8').slice(-1000).trim();
+  } catch {
+    return 'it left no log';
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * The host: every session of one state folder, and the machine they run on.
+ *
+ * Promises
+ * - S4: isolation `none` only with the operator's flag and when the spec asks for it; nothing falls back to it.
+ * - S5: a stopped host leaves no process, mount or cgroup; what a killed one left is cleaned up by the next.
+ * - One uid per session where the host is root, never used twice.
+ */
+import { createHash } from 'node:crypto';
+import {
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  closeSync,
+  readFileSync,
+  realpathSync,
+  readdirSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { spawn } from 'node:child_process';
+import type { OperatorBind, Programs, RunningSandbox } from '../backend.ts';
+import type { Refusal, SandboxSpec } from '../executor.ts';
+import { type CgroupPlaces, findCgroups, removeLeftGroups } from '../local/cgroup.ts';
+import { writeEtc } from '../local/etc.ts';
+import { bwrapOptions, startLocal } from '../local/start.ts';
+import { startUnisolated } from '../unisolated/start.ts';
+import { Session } from './session.ts';
+
+export type HostOptions = {
+  stateDir: string;
+  programs: Programs;
+  allowUnisolated: boolean;
+  binds: OperatorBind[];
+  /** A sandbox that nobody uses is stopped after this long; its disk stays. */
+  idleMs: number;
+  /** The same while it holds processes that a call left in the background. */
+  idleWithProcessesMs: number;
+};
+
+const FIRST_UID = 200_000;
+const isRoot = process.getuid?.() === 0;
+
+export class Host {
+  readonly #options: HostOptions;
+  readonly #cgroups: CgroupPlaces;
+  readonly #prefix: string;
+  readonly #sessions = new Map<string, Session>();
+  readonly #idleTimer: NodeJS.Timeout;
+  #started = 0;
+
+  private constructor(options: HostOptions, cgroups: CgroupPlaces, prefix: string) {
+    this.#options = options;
+    this.#cgroups = cgroups;
+    this.#prefix = prefix;
+    const every = Math.max(50, Math.min(5000, options.idleMs / 2));
+    this.#idleTimer = setInterval(() => this.#stopIdle(), every).unref();
+  }
+
+  /** Call only with the lock of the state folder held. */
+  static async open(options: HostOptions): Promise<Host> {
+    for (const name of ['sessions', 'trash'])
+      mkdirSync(path.join(options.stateDir, name), { recursive: true, mode: 0o700 });
+    writeEtc(path.join(options.stateDir, 'etc'));
+    const cgroups = findCgroups(true);
+    const digest = createHash('sha256').update(realpathSync(options.stateDir)).digest('hex');
+    const prefix = `scriptorium-${digest.slice(0, 10)}-`;
+    await removeLeftGroups(cgroups, prefix);
+    const host = new Host(options, cgroups, prefix);
+    for (const name of readdirSync(path.join(options.stateDir, 'trash'))) void host.#removeTree(name);
+    return host;
+  }
+
+  /** The session, where this host has it. */
+  find(id: string): Session | undefined {
+    const known = this.#sessions.get(id);
+    if (known !== undefined) return known;
+    const folder = this.#folder(id);
+    if (!existsSync(path.join(folder, 'journal'))) return undefined;
+    return this.#open(id, folder);
+  }
+
+  async findOrMake(id: string): Promise<Session> {
+    const found = this.find(id);
+    // A crash between folder and first record leaves a session without its uid: it gets one now.
+    if (found !== undefined && (found.uid !== null || !isRoot)) return found;
+    const uid = isRoot ? this.#nextUid() : null;
+    const folder = this.#folder(id);
+    Session.makeDisk(folder, uid);
+    const session = found ?? this.#open(id, folder);
+    session.uid = uid;
+    await session.journal.append({ type: 'session', session: id, uid, format: 1 });
+    return session;
+  }
+
+  #folder(id: string): string {
+    return path.join(this.#options.stateDir, 'sessions', id);
+  }
+
+  #open(id: string, folder: string): Session {
+    const session = new Session(id, folder, (which, spec) => this.#startSandbox(which, spec));
+    this.#sessions.set(id, session);
+    session.open();
+    return session;
+  }
+
+  /** Durable before it is used: two sessions with one uid could reach into each other's folders. */
+  #nextUid(): number {
+    const file = path.join(this.#options.stateDir, 'next-uid');
+    const next = existsSync(file) ? Number(readFileSync(file, 'utf8')) : FIRST_UID;
+    if (!Number.isSafeInteger(next) || next < FIRST_UID) throw new Error(`${file} does not hold a uid`);
+    writeFileSync(`${file}.new`, String(next + 1), { mode: 0o600 });
+    const fd = openSync(`${file}.new`, 'r');
+    fsyncSync(fd);
+    closeSync(fd);
+    renameSync(`${file}.new`, file);
+    return next;
+  }
+
+  async #startSandbox(session: Session, spec: SandboxSpec): Promise<RunningSandbox | Refusal> {
+    const { programs, allowUnisolated, binds, stateDir } = this.#options;
+    const missing = [programs.guest, programs.launch].find((file) => !existsSync(file));
+    if (missing !== undefined)
+      return {
+        refused: 'isolation_unavailable',
+        message: `${path.basename(missing)} is not built: install a C compiler and run npm run build`,
+      };
+    if (isRoot && session.uid === null) throw new Error(`session ${session.id} has no uid of its own`);
+    const name = `${this.#prefix}${process.pid}-${++this.#started}`;
+    const request = { name, folders: session.folders, limits: spec.limits, uid: session.uid, binds };
+    if (spec.isolation === 'none') {
+      if (allowUnisolated) return startUnisolated(programs, this.#cgroups, request);
+      return {
+        refused: 'isolation_unavailable',
+        message: 'isolation "none" was asked, and this host was not started with --allow-unisolated',
+      };
+    }
+    const options = programs.bwrap === null ? { disableUserns: false } : bwrapOptions(programs.bwrap);
+    const machine = { programs, cgroups: this.#cgroups, etcFolder: path.join(stateDir, 'etc'), bwrapOptions: options };
+    return startLocal(machine, request);
+  }
+
+  async removeDisk(session: Session): Promise<void> {
+    await session.close();
+    this.#sessions.delete(session.id);
+    const name = `${session.id}.${process.pid}.${++this.#started}`;
+    renameSync(session.folder, path.join(this.#options.stateDir, 'trash', name));
+    await this.#removeTree(name);
+  }
+
+  /** Not in Node: a tree made to be hard to remove must not be walked by path (S3); see native/launch-remove.h. */
+  #removeTree(name: string): Promise<void> {
+    const folder = path.join(this.#options.stateDir, 'trash', name);
+    const child = spawn(this.#options.programs.launch, ['--remove', folder], { stdio: 'ignore', env: {} });
+    return new Promise((resolve) => {
+      child.once('error', () => resolve());
+      child.once('exit', (code) => {
+        if (code !== 0) process.stderr.write(`trash/${name} was not removed wholly\n`);
+        resolve();
+      });
+    });
+  }
+
+  #stopIdle(): void {
+    const now = performance.now();
+    for (const session of this.#sessions.values()) {
+      const { sandbox } = session;
+      if (sandbox === null) continue;
+      if (session.requests > 0 || session.runningCalls() > 0) {
+        session.lastUsedMs = now;
+        continue;
+      }
+      const limitMs =
+        sandbox.link.liveCalls > 0 ? this.#options.idleWithProcessesMs : this.#options.idleMs;
+      if (now - session.lastUsedMs >= limitMs) void session.stop('idle');
+    }
+  }
+
+  /** Ends every sandbox and closes every journal. */
+  async close(): Promise<void> {
+    clearInterval(this.#idleTimer);
+    await Promise.all(
+      [...this.#sessions.values()].map(async (session) => {
+        await session.stop('destroyed');
+        await session.close();
+      }),
+    );
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * What one call wrote: numbered chunks, the newest in memory, all of them in a file.
+ *
+ * Promises: memory per call is bounded however much is written or however late it is read; reading from any number
+ * on is O(what is read); a chunk is in the file (hence survives the host) before room for more is given.
+ */
+import { closeSync, fstatSync, openSync, read, readSync, write, writeSync } from 'node:fs';
+import { promisify } from 'node:util';
+import type { OutputChunk } from '../executor.ts';
+
+const readAt = promisify(read);
+const writeAt = promisify(write);
+
+const streams = ['stdout', 'stderr', 'control'] as const;
+const HEADER_BYTES = 5;
+const MEMORY_BYTES = 512 << 10;
+const INDEX_EVERY = 32;
+/** Written without a detour through the thread pool: for the usual few lines that is all there is. */
+const SMALL_BYTES = 8 << 10;
+
+type Kept = { stream: number; data: Buffer };
+
+export class OutputLog {
+  readonly #file: string;
+  #writeFd: number | null = null;
+  #fileBytes = 0;
+  #lastSeq = 0;
+  /** File offset of chunk 1 + i * INDEX_EVERY; null before an old file has been looked through. */
+  #index: number[] | null = [];
+  /** The newest chunks; the first is number `#lastSeq - length + 1`. */
+  #recent: Kept[] = [];
+  #recentBytes = 0;
+  #writing: Promise<void> = Promise.resolve();
+  #unwritten = 0;
+  #failed: Error | null = null;
+
+  /** `isOld`: the file of a call that an earlier host ran. */
+  constructor(file: string, isOld = false) {
+    this.#file = file;
+    if (isOld) this.#index = null;
+  }
+
+  get lastSeq(): number {
+    if (this.#index === null) this.#lookThrough();
+    return this.#lastSeq;
+  }
+
+  /** `whenWritten` is called once the chunk is in the file. It may be called before this returns. */
+  append(stream: number, data: Buffer, whenWritten: () => void): void {
+    const header = Buffer.allocUnsafe(HEADER_BYTES);
+    header.writeUInt8(stream, 0);
+    header.writeUInt32LE(data.length, 1);
+    if (this.#lastSeq % INDEX_EVERY === 0) this.#index?.push(this.#fileBytes);
+    this.#lastSeq++;
+    this.#fileBytes += HEADER_BYTES + data.length;
+    this.#recent.push({ stream, data });
+    this.#recentBytes += data.length;
+    this.#write(Buffer.concat([header, data]), whenWritten);
+  }
+
+  #write(bytes: Buffer, whenWritten: () => void): void {
+    if (bytes.length <= SMALL_BYTES && this.#unwritten === 0) {
+      try {
+        for (let at = 0; at < bytes.length; ) at += writeSync(this.#openForWriting(), bytes, at);
+      } catch (error) {
+        this.#failed ??= error as Error;
+      }
+      this.#forgetOld();
+      return whenWritten();
+    }
+    this.#unwritten++;
+    this.#writing = this.#writing.then(async () => {
+      try {
+        const fd = this.#openForWriting();
+        for (let at = 0; at < bytes.length; ) at += (await writeAt(fd, bytes, at)).bytesWritten;
+      } catch (error) {
+        this.#failed ??= error as Error;
+      }
+      this.#unwritten--;
+      this.#forgetOld();
+      whenWritten();
+    });
+  }
+
+  #openForWriting(): number {
+    this.#writeFd ??= openSync(this.#file, 'a', 0o600);
+    return this.#writeFd;
+  }
+
+  /** What is in the file need not stay in memory. What could not be written stays: it is all there is. */
+  #forgetOld(): void {
+    if (this.#failed !== null) return;
+    let first = 0;
+    while (this.#recent.length - first > this.#unwritten && this.#recentBytes > MEMORY_BYTES) {
+      this.#recentBytes -= (this.#recent[first] as Kept).data.length;
+      first++;
+    }
+    if (first > 0) this.#recent.splice(0, first);
+  }
+
+  /** Everything is in the file; the descriptor is let go of. Returns what went wrong on the way, if anything. */
+  async finish(): Promise<Error | null> {
+    await this.#writing;
+    if (this.#writeFd !== null) closeSync(this.#writeFd);
+    this.#writeFd = null;
+    return this.#failed;
+  }
+
+  /** After `finish`: lets go of the memory, the file has it all. */
+  release(): void {
+    if (this.#failed !== null) return;
+    this.#recent = [];
+    this.#recentBytes = 0;
+  }
+
+  /** Chunks after `afterSeq`, at least one if there is one, and no more than fit into `maxBytes` otherwise. */
+  async read(afterSeq: number, maxBytes: number): Promise<OutputChunk[]> {
+    if (afterSeq >= this.lastSeq) return [];
+    const firstRecent = this.#lastSeq - this.#recent.length + 1;
+    if (afterSeq + 1 < firstRecent) return this.#readFile(afterSeq + 1, Math.min(firstRecent, this.#lastSeq + 1), maxBytes);
+    const chunks: OutputChunk[] = [];
+    let size = 0;
+    for (let i = afterSeq + 1 - firstRecent; i < this.#recent.length; i++) {
+      const kept = this.#recent[i] as Kept;
+      size += kept.data.length;
+      if (chunks.length > 0 && size > maxBytes) break;
+      chunks.push({ seq: firstRecent + i, stream: nameOf(kept.stream), data: kept.data });
+    }
+    return chunks;
+  }
+
+  async #readFile(firstSeq: number, endSeq: number, maxBytes: number): Promise<OutputChunk[]> {
+    const chunks: OutputChunk[] = [];
+    const slot = Math.floor((firstSeq - 1) / INDEX_EVERY);
+    let at = this.#index?.[slot];
+    if (at === undefined) return chunks;
+    const header = Buffer.alloc(HEADER_BYTES);
+    const fd = openSync(this.#file, 'r');
+    try {
+      let size = 0;
+      for (let seq = slot * INDEX_EVERY + 1; seq < endSeq; seq++) {
+        if ((await readAt(fd, header, 0, HEADER_BYTES, at)).bytesRead < HEADER_BYTES) break;
+        const length = header.readUInt32LE(1);
+        if (seq >= firstSeq) {
+          size += length;
+          if (chunks.length > 0 && size > maxBytes) break;
+          const data = Buffer.allocUnsafe(length);
+          if ((await readAt(fd, data, 0, length, at + HEADER_BYTES)).bytesRead < length) break;
+          chunks.push({ seq, stream: nameOf(header.readUInt8(0)), data });
+        }
+        at += HEADER_BYTES + length;
+      }
+    } finally {
+      closeSync(fd);
+    }
+    return chunks;
+  }
+
+  /** Numbers the chunks of an old file. A torn last chunk does not count. */
+  #lookThrough(): void {
+    this.#index = [];
+    let fd: number;
+    try {
+      fd = openSync(this.#file, 'r');
+    } catch {
+      return;
+    }
+    const fileBytes = fstatSync(fd).size;
+    const header = Buffer.alloc(HEADER_BYTES);
+    for (let at = 0; at + HEADER_BYTES <= fileBytes; ) {
+      readSync(fd, header, 0, HEADER_BYTES, at);
+      const next = at + HEADER_BYTES + header.readUInt32LE(1);
+      if (next > fileBytes) break;
+      if (this.#lastSeq % INDEX_EVERY === 0) this.#index.push(at);
+      this.#lastSeq++;
+      at = next;
+    }
+    closeSync(fd);
+  }
+}
+
+function nameOf(stream: number): OutputChunk['stream'] {
+  return streams[stream] ?? 'stdout';
+}

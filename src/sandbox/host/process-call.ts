@@ -1,0 +1,175 @@
+/**
+ * One `process/start`: its state, its output, who waits for it.
+ *
+ * Promises
+ * - The state goes from running to exited or lost once, and the journal has the ending before anybody hears of it.
+ * - Output beyond `maxOutputBytes` is dropped inside the sandbox and counted; the program never blocks on it.
+ */
+import { constants } from 'node:os';
+import type { ProcessRead, ProcessState, StartProcess } from '../executor.ts';
+import type { CallHandlers, GuestEnding, GuestLink } from '../guest/link.ts';
+import type { Journal } from './journal.ts';
+import type { OutputLog } from './output.ts';
+
+const CREDIT_BYTES = 1 << 20;
+/** In answer to `process/start`; the rest is read with `process/read`. */
+export const MAX_READ_BYTES = 8 << 20;
+
+type Limits = Pick<StartProcess, 'maxOutputBytes' | 'timeoutMs'>;
+
+export class ProcessCall {
+  readonly kind = 'process';
+  readonly callId: string;
+  readonly contentHash: string;
+  readonly output: OutputLog;
+  state: ProcessState;
+  droppedBytes = 0;
+  #linkId: number | null = null;
+  #link: GuestLink | null = null;
+  #endedBy: 'timeout' | 'terminate' | null = null;
+  #storedBytes = 0;
+  #isCapped = false;
+  #startedMs = performance.now();
+  #timer: NodeJS.Timeout | null = null;
+  #oomKillsBefore = 0;
+  #waiters = new Set<() => void>();
+  readonly #gone = Promise.withResolvers<void>();
+  onFinished: () => void = () => {};
+
+  constructor(callId: string, contentHash: string, output: OutputLog, state: ProcessState = { state: 'running' }) {
+    this.callId = callId;
+    this.contentHash = contentHash;
+    this.output = output;
+    this.state = state;
+    if (state.state !== 'running') this.#gone.resolve();
+  }
+
+  /** Starts it for real; the journal has the intent by now. */
+  start(
+    link: GuestLink,
+    request: StartProcess & { env: Record<string, string> },
+    journal: Journal,
+    oomKills: () => number,
+  ): void {
+    this.#link = link;
+    this.#oomKillsBefore = oomKills();
+    this.#startedMs = performance.now();
+    const handlers: CallHandlers = {
+      onOutput: (stream, data) => this.#store(request, stream, data),
+      onExit: (ending, dropped) => void this.#exited(ending, dropped, journal, oomKills),
+      onGone: () => this.#gone.resolve(),
+    };
+    const env = Object.entries(request.env).map(([name, value]) => `${name}=${value}`);
+    const { argv, cwd, stdin, mergeStderr } = request;
+    const options = { argv, cwd, env, stdin: stdin ?? null, mergeStderr, creditBytes: CREDIT_BYTES };
+    this.#linkId = link.spawn(options, handlers);
+    // A terminate that came while the journal was being synced.
+    if (this.#endedBy !== null) link.kill(this.#linkId);
+    this.#timer = setTimeout(() => this.#kill('timeout'), request.timeoutMs);
+  }
+
+  /** Its sandbox or host is gone. What it did before that nobody can know (L6). */
+  lose(reason: string, journal: Journal): void {
+    this.#gone.resolve();
+    if (this.state.state !== 'running') return;
+    this.#settle({ state: 'lost', reason }, journal);
+  }
+
+  /** Settles when no process of the call is left. */
+  terminate(): Promise<void> {
+    if (this.state.state === 'running') this.#kill('terminate');
+    else if (this.#linkId !== null) this.#link?.kill(this.#linkId);
+    return this.#gone.promise;
+  }
+
+  #kill(why: 'timeout' | 'terminate'): void {
+    if (this.state.state === 'running') this.#endedBy ??= why;
+    if (this.#linkId !== null) this.#link?.kill(this.#linkId);
+  }
+
+  #store(limits: Limits, stream: number, data: Buffer): void {
+    const room = Math.max(0, limits.maxOutputBytes - this.#storedBytes);
+    const kept = data.length <= room ? data : data.subarray(0, room);
+    this.droppedBytes += data.length - kept.length;
+    this.#storedBytes += kept.length;
+    const linkId = this.#linkId as number;
+    if (kept.length > 0) this.output.append(stream, kept, () => this.#link?.credit(linkId, data.length));
+    if (!this.#isCapped && this.#storedBytes >= limits.maxOutputBytes) {
+      this.#isCapped = true;
+      this.#link?.discard(linkId);
+    }
+    this.#wake();
+  }
+
+  async #exited(ending: GuestEnding, dropped: number, journal: Journal, oomKills: () => number): Promise<void> {
+    this.droppedBytes += dropped;
+    const durationMs = Math.round(performance.now() - this.#startedMs);
+    const signal = ending.how === 'signalled' ? signalName(ending.signal) : null;
+    const wasKilled = signal === 'SIGKILL' || (ending.how === 'exited' && ending.exitCode === 137);
+    const isOutOfMemory = wasKilled && this.#endedBy === null && oomKills() > this.#oomKillsBefore;
+    let exitCode = ending.how === 'exited' ? ending.exitCode : null;
+    if (ending.how === 'failed') {
+      // The sandbox could not even fork: like a shell that cannot, 126 and a line on stderr.
+      exitCode = 126;
+      const name = Object.entries(constants.errno).find(([, number]) => number === ending.errno)?.[0];
+      this.output.append(1, Buffer.from(`cannot start a process: ${name ?? ending.errno}\n`), () => {});
+    }
+    const writeError = await this.output.finish();
+    if (writeError !== null) process.stderr.write(`output of ${this.callId} not stored: ${writeError.message}\n`);
+    if (this.state.state !== 'running') return;
+    const endedBy = this.#endedBy ?? (isOutOfMemory ? 'memory' : null);
+    this.#settle({ state: 'exited', exitCode, signal, endedBy, durationMs }, journal);
+  }
+
+  #settle(state: Exclude<ProcessState, { state: 'running' }>, journal: Journal): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.state = state;
+    const record = { type: 'exit', callId: this.callId, process: state, droppedBytes: this.droppedBytes } as const;
+    // Not waited for: with the process it cannot be lost any more, and with the machine the call is honestly `lost`.
+    try {
+      journal.written(record);
+    } catch (error) {
+      process.stderr.write(`journal of ${this.callId}: ${(error as Error).message}\n`);
+    }
+    if (state.state === 'lost') void this.output.finish();
+    this.#wake();
+    this.onFinished();
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiters) wake();
+    this.#waiters.clear();
+  }
+
+  /** Until something changes, or for that long. */
+  async #change(waitMs: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, waitMs);
+    this.#waiters.add(resolve);
+    await promise;
+    clearTimeout(timer);
+    this.#waiters.delete(resolve);
+  }
+
+  async waitForEnd(waitMs: number): Promise<void> {
+    const endMs = performance.now() + waitMs;
+    for (let left = waitMs; this.state.state === 'running' && left > 0; left = endMs - performance.now())
+      await this.#change(left);
+  }
+
+  async read(afterSeq: number, maxBytes: number, waitMs: number): Promise<ProcessRead> {
+    const endMs = performance.now() + waitMs;
+    for (let left = waitMs; left > 0; left = endMs - performance.now()) {
+      if (this.state.state !== 'running' || this.output.lastSeq > afterSeq) break;
+      await this.#change(left);
+    }
+    // Before the chunks: an exit that comes in between must not be told with less than all that preceded it.
+    const { state, droppedBytes } = this;
+    const chunks = await this.output.read(afterSeq, maxBytes);
+    return { chunks, nextSeq: chunks.at(-1)?.seq ?? afterSeq, droppedBytes, process: state };
+  }
+}
+
+function signalName(number: number): string {
+  return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`;
+}

@@ -1,0 +1,249 @@
+/**
+ * One session on this host: its disk, its journal, its calls, and its sandbox while there is one.
+ *
+ * Promises
+ * - A fence lower than the highest seen is refused, durably; a higher one is on disk before it is acted upon.
+ * - L5, L6: a call is journalled before it starts and is started once for ever; asking again answers what is known.
+ * - A sandbox that ended takes its running calls with it as `lost`; edits that were begun are finished by the next one.
+ */
+import { createHash } from 'node:crypto';
+import { chmodSync, chownSync, mkdirSync } from 'node:fs';
+import path from 'node:path';
+import type { RunningSandbox, SessionFolders } from '../backend.ts';
+import type { CallStatus, ProcessState, Refusal, SandboxInfo, SandboxSpec } from '../executor.ts';
+import { isRefusal } from '../executor.ts';
+import { EditsCall, unjournalled } from './edits-call.ts';
+import { Journal, type JournalRecord } from './journal.ts';
+import { OutputLog } from './output.ts';
+import { ProcessCall } from './process-call.ts';
+
+export type StartSandbox = (session: Session, spec: SandboxSpec) => Promise<RunningSandbox | Refusal>;
+
+const KEPT_IN_MEMORY = 4;
+
+export class Session {
+  readonly id: string;
+  readonly folder: string;
+  uid: number | null = null;
+  spec: SandboxSpec | null = null;
+  sandbox: RunningSandbox | null = null;
+  /** For the idle clock: when something was last asked, and how much is being asked now. */
+  lastUsedMs = performance.now();
+  requests = 0;
+  /** Whether whoever uses the session must create its sandbox anew; false when it was only stopped for idleness. */
+  #isGone = true;
+  #fence = 0;
+  #journal: Journal | null = null;
+  readonly #calls = new Map<string, ProcessCall | EditsCall>();
+  readonly #finished: ProcessCall[] = [];
+  readonly #startSandbox: StartSandbox;
+  /** Creating and destroying take turns. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(id: string, folder: string, startSandbox: StartSandbox) {
+    this.id = id;
+    this.folder = folder;
+    this.#startSandbox = startSandbox;
+  }
+
+  get folders(): SessionFolders {
+    const below = (name: string): string => path.join(this.folder, name);
+    return { workspace: below('workspace'), outputs: below('outputs'), home: below('home'), uploads: below('uploads') };
+  }
+
+  get journal(): Journal {
+    if (this.#journal === null) throw new Error(`session ${this.id} is not open`);
+    return this.#journal;
+  }
+
+  /** Makes the disk of a new session. `uid` owns what the sandbox writes. */
+  static makeDisk(folder: string, uid: number | null): void {
+    mkdirSync(path.join(folder, 'out'), { recursive: true, mode: 0o700 });
+    for (const name of ['workspace', 'outputs', 'home']) {
+      mkdirSync(path.join(folder, name), { recursive: true, mode: 0o700 });
+      if (uid !== null) chownSync(path.join(folder, name), uid, uid);
+    }
+    // Owned by the host: the session reads it through a read-only mount, and paths in it are ours to resolve.
+    mkdirSync(path.join(folder, 'uploads'), { recursive: true });
+    chmodSync(path.join(folder, 'uploads'), 0o755);
+  }
+
+  open(): void {
+    this.#journal = Journal.open(path.join(this.folder, 'journal'), (record) => this.#recall(record));
+    for (const call of this.#calls.values())
+      if (call.kind === 'process') call.lose('the host was restarted while it ran', this.journal);
+  }
+
+  #recall(record: JournalRecord): void {
+    if ('fence' in record) this.#fence = Math.max(this.#fence, record.fence);
+    switch (record.type) {
+      case 'session':
+        this.uid = record.uid;
+        return;
+      case 'spec':
+        this.spec = record.spec;
+        return;
+      case 'start':
+        this.#calls.set(record.callId, this.#processCall(record.callId, record.contentHash, true));
+        return;
+      case 'edits': {
+        const edits = record.edits.map(unjournalled);
+        this.#calls.set(record.callId, new EditsCall(record.callId, record.contentHash, edits));
+        return;
+      }
+      case 'exit': {
+        const call = this.#calls.get(record.callId);
+        if (call?.kind === 'process') this.#recallExit(call, record.process, record.droppedBytes);
+        return;
+      }
+      case 'edited': {
+        const call = this.#calls.get(record.callId);
+        if (call?.kind !== 'edits') return;
+        call.outcome = record.outcome;
+        call.edits = null;
+        return;
+      }
+    }
+  }
+
+  #recallExit(call: ProcessCall, state: ProcessState, droppedBytes: number): void {
+    const again = new ProcessCall(call.callId, call.contentHash, call.output, state);
+    again.droppedBytes = droppedBytes;
+    this.#calls.set(call.callId, again);
+  }
+
+  #processCall(callId: string, contentHash: string, isOld: boolean): ProcessCall {
+    // Call ids are the engine's and become no file names.
+    const name = createHash('sha256').update(callId).digest('hex').slice(0, 40);
+    return new ProcessCall(callId, contentHash, new OutputLog(path.join(this.folder, 'out', name), isOld));
+  }
+
+  /** Lets an engine in, or says that a newer one owns the session. */
+  async admit(fence: number): Promise<Refusal | null> {
+    if (fence < this.#fence)
+      return { refused: 'fenced', message: `fence ${fence} is older than ${this.#fence} of session ${this.id}` };
+    if (fence > this.#fence) {
+      this.#fence = fence;
+      await this.journal.append({ type: 'fence', fence });
+    }
+    return null;
+  }
+
+  call(callId: string): ProcessCall | EditsCall | undefined {
+    return this.#calls.get(callId);
+  }
+
+  /** Journals a new process call. The caller starts it when this settles. */
+  async beginProcess(callId: string, contentHash: string, fence: number): Promise<ProcessCall> {
+    const call = this.#processCall(callId, contentHash, false);
+    this.#calls.set(callId, call);
+    await this.#begin(callId, { type: 'start', fence, callId, contentHash, atMs: Date.now() });
+    return call;
+  }
+
+  async beginEdits(call: EditsCall, record: JournalRecord): Promise<void> {
+    this.#calls.set(call.callId, call);
+    await this.#begin(call.callId, record);
+  }
+
+  /** What could not be journalled was never asked: it is forgotten, so that it may be asked again. */
+  async #begin(callId: string, record: JournalRecord): Promise<void> {
+    try {
+      await this.journal.append(record);
+    } catch (error) {
+      this.#calls.delete(callId);
+      throw error;
+    }
+  }
+
+  /** The newest few ended calls keep their output in memory: it is about to be read. */
+  finished(call: ProcessCall): void {
+    this.#finished.push(call);
+    if (this.#finished.length > KEPT_IN_MEMORY) this.#finished.shift()?.output.release();
+  }
+
+  status(callId: string): CallStatus {
+    const call = this.#calls.get(callId);
+    if (call === undefined) return { kind: 'unknown' };
+    if (call.kind === 'process') return { kind: 'process', process: call.state };
+    if (call.outcome !== null) return { kind: 'edits', state: 'done', outcome: call.outcome };
+    return { kind: 'edits', state: 'running' };
+  }
+
+  hasPendingEdits(): boolean {
+    return [...this.#calls.values()].some((call) => call.kind === 'edits' && call.outcome === null);
+  }
+
+  runningCalls(): number {
+    let running = 0;
+    for (const call of this.#calls.values())
+      if (call.kind === 'process' ? call.state.state === 'running' : call.running !== null) running++;
+    return running;
+  }
+
+  /** Finds the sandbox running or starts it. */
+  create(spec: SandboxSpec): Promise<SandboxInfo | Refusal> {
+    return this.#inTurn(async () => {
+      if (this.sandbox !== null && !this.sandbox.link.hasEnded) return { ...this.sandbox.info, reused: true };
+      if (JSON.stringify(this.spec) !== JSON.stringify(spec)) {
+        this.spec = spec;
+        await this.journal.append({ type: 'spec', fence: spec.fence, spec });
+      }
+      const started = await this.#start(spec);
+      return isRefusal(started) ? started : { ...started.info, reused: false };
+    });
+  }
+
+  /** The running sandbox; one that was only stopped for idleness is started again. */
+  running(): Promise<RunningSandbox | Refusal> {
+    if (this.sandbox !== null && !this.sandbox.link.hasEnded) return Promise.resolve(this.sandbox);
+    return this.#inTurn(async () => {
+      if (this.sandbox !== null && !this.sandbox.link.hasEnded) return this.sandbox;
+      if (this.#isGone || this.spec === null)
+        return { refused: 'no_sandbox', message: `session ${this.id} has no sandbox; create it first` };
+      return this.#start(this.spec);
+    });
+  }
+
+  async #start(spec: SandboxSpec): Promise<RunningSandbox | Refusal> {
+    const started = await this.#startSandbox(this, spec);
+    if (isRefusal(started)) return started;
+    this.sandbox = started;
+    this.#isGone = false;
+    void started.link.ended.then((reason) => this.#ended(started, reason));
+    for (const call of this.#calls.values())
+      if (call.kind === 'edits' && call.outcome === null) await call.run(started, this.journal, true);
+    return started;
+  }
+
+  async #ended(sandbox: RunningSandbox, reason: string): Promise<void> {
+    if (this.sandbox === sandbox) {
+      this.sandbox = null;
+      // It ended by itself: whoever uses the session must learn that, so it is not started again unasked.
+      this.#isGone = true;
+    }
+    for (const call of this.#calls.values()) if (call.kind === 'process') call.lose(reason, this.journal);
+    await sandbox.stop();
+  }
+
+  /** Ends the sandbox and everything in it; the disk stays. */
+  stop(why: 'idle' | 'destroyed'): Promise<void> {
+    return this.#inTurn(async () => {
+      const sandbox = this.sandbox;
+      this.sandbox = null;
+      this.#isGone = why === 'destroyed';
+      if (sandbox !== null) await sandbox.stop();
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#turn;
+    await this.#journal?.close();
+  }
+
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(act, act);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * The command line of one sandbox: launch (native/launch.c), then bwrap, then the guest.
+ *
+ * Promises
+ * - Nothing is ever mounted at or below a place the session can write (CVE-2026-87766: a link left there by one run
+ *   made bwrap create folders on the host in the next).
+ * - The session sees the host's /usr, a listed /etc, and its own folders; no other path of the host.
+ * - Every writable mount is either the session's own folder or a tmpfs with a size.
+ */
+import { lstatSync, readlinkSync, statSync } from 'node:fs';
+import path from 'node:path';
+import type { OperatorBind, SessionFolders } from '../backend.ts';
+import { type Limits, sandboxPaths } from '../executor.ts';
+import { hostEtc, synthesisedEtc } from './etc.ts';
+
+export type BwrapOptions = {
+  disableUserns: boolean;
+};
+
+export type CommandLine = {
+  launch: string;
+  bwrap: string;
+  guest: string;
+  node: string;
+  etcFolder: string;
+  folders: SessionFolders;
+  binds: OperatorBind[];
+  limits: Limits;
+  procsFiles: string[];
+  /** rlimits stand in for cgroups where there are none. */
+  boundByRlimits: boolean;
+  /** null: not root, so nothing is staged and the uid stays. */
+  uid: number | null;
+  options: BwrapOptions;
+};
+
+const RPC_FD = 3;
+const SECCOMP_FD = 4;
+const GUEST_PATH = '/opt/scriptorium/guest';
+/** Where the staging tmpfs goes in the launcher's private mount namespace; the host's own /mnt is not touched. */
+const STAGE = '/mnt';
+
+/** Where an operator's bind may not be: our own mounts, anything above them, anything below a writable one. */
+const takenTargets = [
+  ...['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', '/etc', '/proc', '/dev', '/tmp', '/var', '/run'],
+  ...['/opt/scriptorium', '/mnt/session', '/mnt', '/opt', '/home', '/workspace', '/sys'],
+];
+
+/** Says why a bind is refused, or null. `/mnt/x`, `/opt/x` and `/home/x` are fine; what is ours there is not. */
+export function bindProblem(bind: OperatorBind): string | null {
+  const { from, to } = bind;
+  if (!path.isAbsolute(from) || statSync(from, { throwIfNoEntry: false }) === undefined)
+    return `${from}: no such file or directory on this host`;
+  if (!path.isAbsolute(to) || path.normalize(to) !== to || to === '/' || to.endsWith('/'))
+    return `${to}: must be an absolute, normalised path inside`;
+  for (const taken of takenTargets) {
+    const isContainer = ['/mnt', '/opt', '/home'].includes(taken);
+    if (to === taken || (!isContainer && to.startsWith(`${taken}/`))) return `${to}: ${taken} is the sandbox's own`;
+  }
+  if (to === sandboxPaths.home || to.startsWith(`${sandboxPaths.home}/`)) return `${to}: the home is writable`;
+  return null;
+}
+
+function baseSystem(): string[] {
+  const args = ['--ro-bind', '/usr', '/usr'];
+  for (const name of ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32']) {
+    const place = `/${name}`;
+    const found = lstatSync(place, { throwIfNoEntry: false });
+    if (found?.isSymbolicLink()) args.push('--symlink', readlinkSync(place), place);
+    else if (found?.isDirectory()) args.push('--ro-bind', place, place);
+  }
+  for (const name of hostEtc()) args.push('--ro-bind', `/etc/${name}`, `/etc/${name}`);
+  return args;
+}
+
+/** Half of the temporary space each: the sum is what the spec allows. */
+function temporarySpace(limits: Limits): string[] {
+  const half = String(Math.max(4096, Math.floor(limits.tmpBytes / 2)));
+  const tmpfs = (place: string): string[] => ['--perms', '1777', '--size', half, '--tmpfs', place];
+  return [...tmpfs('/tmp'), ...tmpfs('/dev/shm'), '--dir', '/run', '--dir', '/var', '--symlink', '/tmp', '/var/tmp'];
+}
+
+const namespaces = [
+  ...['--unshare-all', '--unshare-user', '--uid', '1000', '--gid', '1000', '--hostname', 'sandbox'],
+  ...['--as-pid-1', '--die-with-parent', '--new-session', '--cap-drop', 'ALL'],
+];
+
+function rlimits(limits: Limits, stand_in: boolean): string[] {
+  const set = (name: string, value: number): string[] => ['--rlimit', `${name}=${Math.floor(value)}`];
+  const always = [...set('core', 0), ...set('nofile', limits.openFiles), ...set('fsize', limits.fileBytes)];
+  // Per process, and only private writable memory: the nearest thing without a cgroup.
+  if (stand_in) always.push(...set('nproc', limits.processes), ...set('data', limits.memoryBytes));
+  return always;
+}
+
+export function commandLine(c: CommandLine): string[] {
+  const staged: string[] = [];
+  const mounts: string[] = [];
+  let count = 0;
+  const mount = (from: string, to: string, readOnly: boolean): void => {
+    const name = `s${count++}`;
+    if (c.uid !== null) staged.push(readOnly ? '--ro-bind' : '--bind', from, name);
+    mounts.push(readOnly ? '--ro-bind' : '--bind', c.uid === null ? from : `${STAGE}/${name}`, to);
+  };
+  for (const name of synthesisedEtc()) mount(path.join(c.etcFolder, name), `/etc/${name}`, true);
+  mount(c.guest, GUEST_PATH, true);
+  mount(c.node, `${sandboxPaths.ownTools}/node`, true);
+  mount(c.folders.workspace, sandboxPaths.workspace, false);
+  mount(c.folders.outputs, sandboxPaths.outputs, false);
+  mount(c.folders.home, sandboxPaths.home, false);
+  mount(c.folders.uploads, sandboxPaths.uploads, true);
+  for (const bind of c.binds) mount(bind.from, bind.to, bind.readOnly);
+  const asRoot = c.uid === null ? [] : ['--stage', STAGE, ...staged, '--uid', String(c.uid)];
+  return [
+    ...c.procsFiles.flatMap((file) => ['--cgroup', file]),
+    ...rlimits(c.limits, c.boundByRlimits),
+    ...asRoot,
+    ...['--keep', String(RPC_FD), '--seccomp', String(SECCOMP_FD), '--', c.bwrap],
+    ...namespaces,
+    ...(c.options.disableUserns ? ['--disable-userns'] : []),
+    ...baseSystem(),
+    ...['--proc', '/proc', '--dev', '/dev'],
+    ...temporarySpace(c.limits),
+    ...mounts,
+    ...['--remount-ro', '/dev', '--remount-ro', '/', '--chdir', '/', '--seccomp', String(SECCOMP_FD), '--', GUEST_PATH],
+  ];
+}

@@ -1,0 +1,202 @@
+/**
+ * Control groups where this process may make them: v2 with controllers, else v1 memory and pids. A v2 mount without
+ * controllers is still used for `cgroup.kill`, which ends a whole tree at once.
+ *
+ * Promises: what is found was really tried (S4); a group is removed with its sandbox, and what a killed host left
+ * behind is removed by the next one (S5).
+ */
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Limits } from '../executor.ts';
+
+export type CgroupPlaces =
+  | { kind: 'cgroup2'; unified: string }
+  | { kind: 'cgroup1'; memory: string; pids: string; unified: string | null }
+  | { kind: 'none'; unified: string | null };
+
+/** bwrap, the guest and the supervisors need processes of their own beside the session's. */
+const OWN_PROCESSES = 16;
+const REMOVE_TRIES = 100;
+
+type Mounts = { unified: string | null; v1: Map<string, string> };
+
+function readOrEmpty(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function cgroupMounts(): Mounts {
+  const mounts: Mounts = { unified: null, v1: new Map() };
+  for (const line of readOrEmpty('/proc/self/mountinfo').split('\n')) {
+    const [left, right] = line.split(' - ');
+    const place = left?.split(' ')[4];
+    const [type, , options] = right?.split(' ') ?? [];
+    if (place === undefined) continue;
+    if (type === 'cgroup2') mounts.unified ??= place;
+    if (type === 'cgroup') for (const name of (options ?? '').split(',')) mounts.v1.set(name, place);
+  }
+  return mounts;
+}
+
+/** Our own group below a mount, so that what bounds the host bounds its sandboxes, too. */
+function ownGroup(mount: string, controller: string): string {
+  for (const line of readOrEmpty('/proc/self/cgroup').split('\n')) {
+    const [, names, ...rest] = line.split(':');
+    if (names === undefined || !(controller === '' ? names === '' : names.split(',').includes(controller))) continue;
+    const own = path.join(mount, rest.join(':'));
+    if (statSync(own, { throwIfNoEntry: false })?.isDirectory()) return own;
+  }
+  return mount;
+}
+
+/** Makes and removes a group below `parent`; true when it has all of `files`. */
+function canMakeGroup(parent: string, files: string[]): boolean {
+  const trial = path.join(parent, `scriptorium-try-${process.pid}`);
+  try {
+    mkdirSync(trial);
+  } catch {
+    return false;
+  }
+  const complete = files.every((file) => statSync(path.join(trial, file), { throwIfNoEntry: false }) !== undefined);
+  rmdirSync(trial);
+  return complete;
+}
+
+/** v2 hands controllers down only from a group without processes: the host moves itself one level deeper first. */
+function enableControllers(own: string): boolean {
+  const available = readOrEmpty(path.join(own, 'cgroup.controllers')).split(/\s+/);
+  if (!available.includes('memory') || !available.includes('pids')) return false;
+  const enable = (): boolean => {
+    try {
+      writeFileSync(path.join(own, 'cgroup.subtree_control'), '+memory +pids');
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  if (enable()) return true;
+  try {
+    const leaf = path.join(own, 'scriptorium-host');
+    mkdirSync(leaf, { recursive: true });
+    writeFileSync(path.join(leaf, 'cgroup.procs'), '0');
+  } catch {
+    return false;
+  }
+  return enable();
+}
+
+/** Finds out what can be used. `enable` may rearrange our own v2 group, so only the host passes it. */
+export function findCgroups(enable = false): CgroupPlaces {
+  const mounts = cgroupMounts();
+  const unifiedOwn = mounts.unified === null ? null : ownGroup(mounts.unified, '');
+  if (unifiedOwn !== null && enable) enableControllers(unifiedOwn);
+  if (unifiedOwn !== null && canMakeGroup(unifiedOwn, ['memory.max', 'pids.max']))
+    return { kind: 'cgroup2', unified: unifiedOwn };
+  const unified = unifiedOwn !== null && canMakeGroup(unifiedOwn, ['cgroup.kill']) ? unifiedOwn : null;
+  const memoryMount = mounts.v1.get('memory');
+  const pidsMount = mounts.v1.get('pids');
+  if (memoryMount === undefined || pidsMount === undefined) return { kind: 'none', unified };
+  const memory = ownGroup(memoryMount, 'memory');
+  const pids = ownGroup(pidsMount, 'pids');
+  const usable = canMakeGroup(memory, ['memory.limit_in_bytes']) && canMakeGroup(pids, ['pids.max']);
+  return usable ? { kind: 'cgroup1', memory, pids, unified } : { kind: 'none', unified };
+}
+
+function parents(places: CgroupPlaces): string[] {
+  const all = places.kind === 'cgroup1' ? [places.memory, places.pids, places.unified] : [places.unified];
+  return [...new Set(all)].filter((place) => place !== null);
+}
+
+/** The groups of one sandbox. */
+export class SandboxCgroups {
+  readonly #folders: string[];
+  readonly #kind: CgroupPlaces['kind'];
+
+  /** Throws where the groups cannot be made after all; nothing is left then. */
+  constructor(places: CgroupPlaces, name: string, limits: Limits) {
+    this.#kind = places.kind;
+    this.#folders = parents(places).map((parent) => path.join(parent, name));
+    for (const folder of this.#folders) mkdirSync(folder, { recursive: true });
+    const processes = String(limits.processes + OWN_PROCESSES);
+    if (places.kind === 'cgroup2') {
+      const folder = this.#folders[0] as string;
+      writeFileSync(path.join(folder, 'memory.max'), String(limits.memoryBytes));
+      writeFileSync(path.join(folder, 'pids.max'), processes);
+      tryWrite(path.join(folder, 'memory.swap.max'), '0');
+    } else if (places.kind === 'cgroup1') {
+      const memory = path.join(places.memory, name);
+      writeFileSync(path.join(memory, 'memory.limit_in_bytes'), String(limits.memoryBytes));
+      tryWrite(path.join(memory, 'memory.memsw.limit_in_bytes'), String(limits.memoryBytes));
+      writeFileSync(path.join(places.pids, name, 'pids.max'), processes);
+    }
+  }
+
+  /** Files into which the launcher writes itself. */
+  get procsFiles(): string[] {
+    return this.#folders.map((folder) => path.join(folder, 'cgroup.procs'));
+  }
+
+  oomKills(): number {
+    if (this.#kind === 'none') return 0;
+    const file = this.#kind === 'cgroup2' ? 'memory.events' : 'memory.oom_control';
+    const found = /^oom_kill (\d+)$/m.exec(readOrEmpty(path.join(this.#folders[0] as string, file)));
+    return found === null ? 0 : Number(found[1]);
+  }
+
+  /** Kills what is left and removes the groups; false when something would not die. */
+  async remove(): Promise<boolean> {
+    const left = await Promise.all(this.#folders.map(removeGroup));
+    return left.every((gone) => gone);
+  }
+}
+
+function tryWrite(file: string, value: string): void {
+  try {
+    writeFileSync(file, value);
+  } catch {
+    // No swap accounting here: then there is nothing to bound.
+  }
+}
+
+function killGroup(folder: string): void {
+  try {
+    writeFileSync(path.join(folder, 'cgroup.kill'), '1', { flag: 'r+' });
+  } catch {
+    for (const pid of readOrEmpty(path.join(folder, 'cgroup.procs')).split('\n')) {
+      if (Number(pid) <= 1) continue;
+      try {
+        process.kill(Number(pid), 'SIGKILL');
+      } catch {
+        // It ended by itself meanwhile.
+      }
+    }
+  }
+}
+
+async function removeGroup(folder: string): Promise<boolean> {
+  for (let attempt = 0; attempt < REMOVE_TRIES; attempt++) {
+    try {
+      rmdirSync(folder);
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true;
+    }
+    killGroup(folder);
+    await delay(attempt < 10 ? 2 : 20);
+  }
+  return false;
+}
+
+/** Ends and removes the groups of sandboxes that a killed host left behind; their names begin with `prefix`. */
+export async function removeLeftGroups(places: CgroupPlaces, prefix: string): Promise<void> {
+  const folders = parents(places).flatMap((parent) =>
+    readdirSync(parent)
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => path.join(parent, name)),
+  );
+  await Promise.all(folders.map(removeGroup));
+}

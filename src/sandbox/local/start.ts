@@ -1,0 +1,105 @@
+/**
+ * The default backend: one bubblewrap per session, for as long as the session is at work.
+ *
+ * Promises: S4, what was asked and cannot be had is a Refusal with the remedy; S5, cgroups go with their sandbox.
+ */
+import { execFileSync } from 'node:child_process';
+import type { Programs, RunningSandbox, StartRequest } from '../backend.ts';
+import type { Refusal } from '../executor.ts';
+import { startGuest } from '../guest/start.ts';
+import { type BwrapOptions, commandLine } from './bubblewrap.ts';
+import { type CgroupPlaces, SandboxCgroups } from './cgroup.ts';
+
+export type LocalMachine = {
+  programs: Programs;
+  cgroups: CgroupPlaces;
+  etcFolder: string;
+  bwrapOptions: BwrapOptions;
+};
+
+/** Asks bwrap itself what it can do: distributions patch it, so its version number does not tell. */
+export function bwrapOptions(bwrap: string): BwrapOptions {
+  const help = execFileSync(bwrap, ['--help'], { encoding: 'utf8', env: {} });
+  return { disableUserns: help.includes('--disable-userns') };
+}
+
+export async function startLocal(machine: LocalMachine, request: StartRequest): Promise<RunningSandbox | Refusal> {
+  const { programs } = machine;
+  if (programs.bwrap === null)
+    return unavailable('bubblewrap (bwrap) is not installed. Install the package "bubblewrap".');
+  let groups: SandboxCgroups;
+  try {
+    groups = new SandboxCgroups(machine.cgroups, request.name, request.limits);
+  } catch (error) {
+    return unavailable(`the sandbox's control group cannot be made: ${(error as Error).message}`);
+  }
+  const boundByRlimits = machine.cgroups.kind === 'none';
+  const started = await startGuest(
+    programs.launch,
+    commandLine({
+      ...request,
+      launch: programs.launch,
+      bwrap: programs.bwrap,
+      guest: programs.guest,
+      node: programs.node,
+      etcFolder: machine.etcFolder,
+      procsFiles: groups.procsFiles,
+      boundByRlimits,
+      options: machine.bwrapOptions,
+    }),
+  );
+  if ('problem' in started) {
+    await groups.remove();
+    return unavailable(explain(started.problem));
+  }
+  const same = (path: string): string => path;
+  return {
+    link: started.link,
+    info: {
+      isolation: 'bubblewrap',
+      limitsBy: machine.cgroups.kind === 'none' ? 'rlimits' : machine.cgroups.kind,
+      seccomp: true,
+      ownUid: request.uid,
+      network: 'none',
+      warnings: warnings(machine, request),
+    },
+    oomKills: () => groups.oomKills(),
+    inside: same,
+    outside: same,
+    stop: async () => {
+      await started.stop();
+      await groups.remove();
+    },
+  };
+}
+
+function warnings(machine: LocalMachine, request: StartRequest): string[] {
+  const all = request.binds.map(
+    (bind) => `the operator's ${bind.from} is bound at ${bind.to}${bind.readOnly ? ' (read-only)' : ''}`,
+  );
+  if (machine.cgroups.kind === 'none')
+    all.push('no writable memory and pids cgroup: memory is bounded per process only (rlimits)');
+  if (request.uid === null) all.push("the host is not root: all sandboxes run with the host's own uid");
+  if (!machine.bwrapOptions.disableUserns)
+    all.push('this bwrap has no --disable-userns: nested user namespaces are refused by seccomp only');
+  return all;
+}
+
+function unavailable(message: string): Refusal {
+  return { refused: 'isolation_unavailable', message };
+}
+
+/** bwrap's own words first, then what they usually mean. */
+function explain(problem: string): string {
+  const hints: [RegExp, string][] = [
+    [
+      /uid map|user namespace|unshare|RTM_NEWADDR|clone/i,
+      'Unprivileged user namespaces seem to be off: allow them for bwrap (an AppArmor profile with "userns," for ' +
+        'its path, or sysctl kernel.unprivileged_userns_clone=1).',
+    ],
+    [/proc/i, 'A container that masks /proc cannot hold a sandbox: run it with an unmasked /proc, or on the machine.'],
+    [/seccomp/i, 'This kernel or container refuses seccomp filters.'],
+  ];
+  const hint = hints.find(([pattern]) => pattern.test(problem))?.[1] ?? '';
+  return `the sandbox did not start: ${problem}. ${hint}`.trim();
+}

@@ -95,6 +95,13 @@ describe('layers', () => {
     ]);
   });
 
+  it('lets a test beside the code use the fake peers of test and rehearsal, but no scripts', () => {
+    const text = "import '../../rehearsal/a.ts';\nimport '../../test/c.ts';\nimport '../../scripts/b.mjs';\n";
+    expect(places(layerOffences(sources({ 'src/model/a.test.ts': text })))).toEqual([
+      'src/model/a.test.ts:3',
+    ]);
+  });
+
   it('lets cli use protocol alone, and only up.ts reach main.ts, lazily', () => {
     const planted = sources({
       'src/cli/run.ts':
@@ -137,7 +144,7 @@ describe('sizes', () => {
     expect(places(fileSizeOffences(planted))).toEqual(['src/api/long.ts:401']);
   });
 
-  it('finds a function of 61 lines under the rules of biome.json, but not one of 60', () => {
+  it('finds a function of 61 lines under the rules of biome.json, but not one of 60 or in a test', () => {
     const folder = mkdtempSync(path.join(tmpdir(), 'scriptorium-architecture-'));
     try {
       const body = (lines: number) => `export function f() {\n${'  f();\n'.repeat(lines)}}\n`;
@@ -146,6 +153,7 @@ describe('sizes', () => {
       mkdirSync(path.join(folder, 'src', 'engine'), { recursive: true });
       writeFileSync(path.join(folder, 'src', 'engine', 'long.ts'), `\n${body(61)}`);
       writeFileSync(path.join(folder, 'src', 'engine', 'fits.ts'), body(60));
+      writeFileSync(path.join(folder, 'src', 'engine', 'long.test.ts'), body(61));
       const biome = path.join(ROOT, 'node_modules', '@biomejs', 'biome');
       expect(places(functionSizeOffences(folder, ['src', 'rehearsal'], biome))).toEqual([
         'src/engine/long.ts:2',
@@ -234,9 +242,9 @@ describe('names, comments, siblings, purity', () => {
       'src/store/sqlite/append.test.ts',
       'src/store/sqlite/migrations/1.sql',
     ];
-    expect(siblingOffences([...files, ...beside], 'src/store').map((one) => one.file)).toEqual([
-      'src/store/postgres/lease.ts',
-    ]);
+    expect(
+      siblingOffences([...files, ...beside], 'src/store', ['conformance']).map((one) => one.file),
+    ).toEqual(['src/store/postgres/lease.ts']);
   });
 
   it('finds clock, randomness and I/O in session/, and nowhere else', () => {

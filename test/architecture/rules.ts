@@ -32,6 +32,8 @@ export const MAX_FILE_LINES = 400;
 const COMMENT_FROM_LINES = 80;
 const FORBIDDEN_NAMES = /^(utils?|helpers?|common|shared|types|managers?|services?|misc)$/i;
 const OUTSIDE_SRC = ['rehearsal', 'test', 'scripts', 'bench', 'console'];
+/** A test beside the code talks to a misbehaving peer, not to a mock; it is no part of dist/. */
+const PEERS_OF_TESTS = ['rehearsal', 'test'];
 
 /** (i) Who may import whom inside src/. */
 export function layerOffences(files: readonly SourceFile[]): Offence[] {
@@ -54,6 +56,7 @@ function placeOffences(file: SourceFile): Offence[] {
 function layerOffence(from: string, one: Import): string | undefined {
   if (one.target === undefined) return undefined;
   const folder = one.target.split('/')[0] ?? '';
+  if (isTest(from) && PEERS_OF_TESTS.includes(folder)) return undefined;
   if (OUTSIDE_SRC.includes(folder)) return `imports ${one.target}: src/ never imports ${folder}/`;
   if (folder !== 'src') return undefined;
   const source = layerOf(from);
@@ -168,14 +171,19 @@ function opensWithItsJob(file: SourceFile): boolean {
   return words.length >= 20 && !/SPDX|copyright|licen[cs]e/i.test(words);
 }
 
-/** (vii) The folders directly under `parent` are siblings: one backend or wire each, with the same file names. */
-export function siblingOffences(paths: readonly string[], parent: string): Offence[] {
+/** (vii) The folders directly under `parent`, except those `beside`, are siblings with the same file names. */
+export function siblingOffences(
+  paths: readonly string[],
+  parent: string,
+  beside: readonly string[] = [],
+): Offence[] {
   const folders = new Map<string, Set<string>>();
   for (const file of paths) {
     const [folder, name, ...deeper] = file.startsWith(`${parent}/`)
       ? file.slice(parent.length + 1).split('/')
       : [];
     if (folder === undefined || name === undefined || deeper.length > 0 || isTest(name)) continue;
+    if (beside.includes(folder)) continue;
     folders.set(folder, (folders.get(folder) ?? new Set()).add(name));
   }
   const all = new Set([...folders.values()].flatMap((names) => [...names]));

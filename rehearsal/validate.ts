@@ -123,9 +123,12 @@ function checkTools(tools: readonly Json[]): Refusal | null {
 }
 
 function checkInput(input: readonly Json[], issued: Issued): Refusal | null {
+  const idsBefore = new Set<string>();
   for (const [at, item] of input.entries()) {
-    const problem = checkItem(item, `input[${at}]`, issued) ?? checkPlace(input, at, issued);
+    const problem =
+      checkItem(item, `input[${at}]`, issued) ?? checkPlace(item, input[at + 1] ?? null, idsBefore, issued);
     if (problem !== null) return problem;
+    if (isObject(item)) idsBefore.add(String(item.id));
   }
   return checkPairs(input.filter(isObject));
 }
@@ -194,12 +197,10 @@ function checkReasoning(item: JsonObject, where: string, issued: Issued): Refusa
 }
 
 /** Reasoning and the item it led to come together, or not at all. */
-function checkPlace(input: readonly Json[], at: number, issued: Issued): Refusal | null {
-  const item = input[at];
-  if (!isObject(item ?? null)) return null;
-  const { type, id } = item as JsonObject;
+function checkPlace(item: Json, next: Json, idsBefore: ReadonlySet<string>, issued: Issued): Refusal | null {
+  if (!isObject(item)) return null;
+  const { type, id } = item;
   if (type === 'reasoning') {
-    const next = input[at + 1] ?? null;
     const follows =
       isObject(next) &&
       next.type !== 'function_call_output' &&
@@ -211,9 +212,7 @@ function checkPlace(input: readonly Json[], at: number, issued: Issued): Refusal
     );
   }
   const needed = isString(id ?? null) ? issued.reasoningOf(String(id)) : null;
-  if (needed === null) return null;
-  const isThere = input.slice(0, at).some((other) => isObject(other) && other.id === needed);
-  if (isThere) return null;
+  if (needed === null || idsBefore.has(needed)) return null;
   const text = `Item '${String(id)}' of type '${String(type)}' was provided without its required 'reasoning' item: '${needed}'.`;
   return refusal(text, 'input');
 }

@@ -40,8 +40,8 @@ export function createTransport(): Transport {
       const url = new URL(request.url);
       const isTls = url.protocol === 'https:';
       const { method, signal } = request;
-      const bodyBytes = Buffer.concat(request.body);
-      const headers = { ...request.headers, 'content-length': String(bodyBytes.length) };
+      const bodyBytes = request.body.reduce((sum, piece) => sum + piece.length, 0);
+      const headers = { ...request.headers, 'content-length': String(bodyBytes) };
       const agent = isTls ? agents['https:'] : agents['http:'];
       const call = (isTls ? httpsRequest : httpRequest)(url, { method, headers, signal, agent });
       // The agent's timeout is for idle connections; a call in flight has its own deadlines.
@@ -54,7 +54,10 @@ export function createTransport(): Transport {
         call.on('error', () => {});
         resolve(toResponse(message));
       });
-      call.end(bodyBytes);
+      // Corked until the end: head and pieces leave together, and none of them is copied.
+      call.cork();
+      for (const piece of request.body) call.write(piece);
+      call.end();
     });
 }
 

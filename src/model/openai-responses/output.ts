@@ -166,9 +166,9 @@ export function readUsage(response: JsonObject): TokenUsage | null {
  * Used where a provider completes a response and reports no usage (some compatible servers do): no tokenizer makes
  * more tokens than there are bytes, so money is never undercounted (G3).
  */
-export function upperBoundUsage(requestBytes: number, items: readonly Json[]): TokenUsage {
+export function upperBoundUsage(request: readonly Uint8Array[], items: readonly Json[]): TokenUsage {
   return {
-    inputTokens: requestBytes,
+    inputTokens: request.reduce((sum, piece) => sum + piece.length, 0),
     cacheReadTokens: 0,
     cacheWriteTokens: 0,
     outputTokens: Buffer.byteLength(JSON.stringify(items)),
@@ -177,7 +177,7 @@ export function upperBoundUsage(requestBytes: number, items: readonly Json[]): T
 
 export type Completed = Extract<ModelOutcome, { status: 'completed' }>;
 
-export function completedOutcome(ending: Ending, items: Json[], requestBytes: number): Completed {
+export function completedOutcome(ending: Ending, items: Json[], request: readonly Uint8Array[]): Completed {
   const output = readOutput(items);
   const { id, model } = ending.response;
   return {
@@ -187,7 +187,7 @@ export function completedOutcome(ending: Ending, items: Json[], requestBytes: nu
     items,
     output,
     stop: stopOf(ending, output),
-    usage: readUsage(ending.response) ?? upperBoundUsage(requestBytes, items),
+    usage: readUsage(ending.response) ?? upperBoundUsage(request, items),
   };
 }
 

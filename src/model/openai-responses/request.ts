@@ -12,7 +12,7 @@
  * Every history item is rendered without a look at later ones. That is what makes the incremental renderer possible:
  * a history that grew by k items costs k serialisations, whatever its length.
  */
-import { createHash, type Hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { ContentBlock } from '../../protocol/content.ts';
 import { canonicalJson, type Json, type JsonObject } from '../../protocol/json.ts';
 import type { HistoryItem, ModelRequest, OutputItem, RequestPrefix } from '../../session/model-request.ts';
@@ -27,8 +27,9 @@ export interface Renderer {
   render(history: Iterable<HistoryItem>): RenderedRequest;
 }
 
-const encoder = new TextEncoder();
-const tail = encoder.encode(']}');
+const tail = Buffer.from(']}');
+const leastBufferBytes = 16 * 1024;
+const growth = 1.5;
 const callIdLimit = 64;
 
 /** The one-shot form. Pure; byte-identical to what a renderer gives for the same request. */
@@ -39,29 +40,39 @@ export function renderRequest(request: ModelRequest, origin: Origin): RenderedRe
 /**
  * Keeps what it rendered. A history whose first items are the very same objects as last time costs only what is new;
  * anything else (a compaction, another fold) is rendered from the first item that differs.
+ *
+ * All bytes stand in one buffer that only grows, so that no call copies them: a body is a view of its front. Bytes that
+ * a view may show are never written again; where history changes, the equal front moves to a buffer of its own.
  */
 export function createRenderer(prefix: RequestPrefix, origin: Origin): Renderer {
-  const head = encoder.encode(renderHead(prefix));
-  const emptyHash = createHash('sha256').update(head);
+  const head = Buffer.from(renderHead(prefix));
   const items: HistoryItem[] = [];
-  const pieces: Uint8Array[] = [];
-  // Running hash after each rendered item: a later shorter or different history goes on from the last equal one.
-  let hash = emptyHash.copy();
+  /** Where each item ends in the buffer. */
+  const ends: number[] = [];
+  let buffer = Buffer.allocUnsafe(Math.max(leastBufferBytes, head.length * 2));
+  let end = head.copy(buffer);
+  let hash = createHash('sha256').update(head);
 
   function append(item: HistoryItem): void {
-    const parts = renderItem(item, prefix, origin);
-    const text = parts.map((part, at) => (at > 0 || hasContent(pieces) ? `,${part}` : part)).join('');
-    const piece = encoder.encode(text);
+    const texts = renderItem(item, prefix, origin);
+    if (texts.length > 0) {
+      const text = `${end > head.length ? ',' : ''}${texts.join(',')}`;
+      const start = end;
+      end += Buffer.byteLength(text);
+      if (end > buffer.length) buffer = grown(buffer, start, end);
+      buffer.write(text, start);
+      hash.update(buffer.subarray(start, end));
+    }
     items.push(item);
-    pieces.push(piece);
-    hash.update(piece);
+    ends.push(end);
   }
 
   function truncate(length: number): void {
     items.length = length;
-    pieces.length = length;
-    hash = emptyHash.copy();
-    for (const piece of pieces) hash.update(piece);
+    ends.length = length;
+    end = ends.at(-1) ?? head.length;
+    buffer = grown(buffer, end, end);
+    hash = createHash('sha256').update(buffer.subarray(0, end));
   }
 
   return {
@@ -73,18 +84,17 @@ export function createRenderer(prefix: RequestPrefix, origin: Origin): Renderer 
         count += 1;
       }
       if (count < items.length) truncate(count);
-      return { body: [head, ...pieces, tail], sha256: close(hash) };
+      const sha256 = hash.copy().update(tail).digest('hex');
+      return { body: [buffer.subarray(0, end), tail], sha256 };
     },
   };
 }
 
-function close(hash: Hash): string {
-  return hash.copy().update(tail).digest('hex');
-}
-
-/** A response of which nothing may be sent renders to no bytes; the comma belongs to whatever comes after content. */
-function hasContent(pieces: readonly Uint8Array[]): boolean {
-  return pieces.some((piece) => piece.length > 0);
+/** A new buffer with the first `length` bytes of this one, and room for more than `needed`. */
+function grown(buffer: Buffer, length: number, needed: number): Buffer<ArrayBuffer> {
+  const larger = Buffer.allocUnsafe(Math.max(leastBufferBytes, Math.ceil(needed * growth)));
+  buffer.copy(larger, 0, 0, length);
+  return larger;
 }
 
 function renderHead(prefix: RequestPrefix): string {

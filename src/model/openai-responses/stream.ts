@@ -72,8 +72,7 @@ function settle(reading: Reading, fail: (failure: Failure) => ModelOutcome, call
   }
   if (ending.type === 'failed')
     return fail({ type: 'response_failed', code: ending.code, message: ending.message });
-  const requestBytes = call.rendered.body.reduce((sum, piece) => sum + piece.length, 0);
-  const outcome = completedOutcome(ending, scrubItems(reading.items(), call.apiKey), requestBytes);
+  const outcome = completedOutcome(ending, scrubItems(reading.items(), call.apiKey), call.rendered.body);
   return {
     ...outcome,
     responseId: outcome.responseId === null ? null : scrubText(outcome.responseId, call.apiKey),

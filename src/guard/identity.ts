@@ -26,59 +26,65 @@ const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 const secretLength = 43;
 
 /** A new key and the row and event that record it; the caller appends them to the organisation's stream. */
-export function mintApiKey(
-  name: string,
-  actor: string,
-  nowMs: number,
-): {
-  key: string;
-  id: string;
-  resource: ResourcePut;
-  event: NewEvent;
-} {
+export function mintApiKey(name: string, actor: string, nowMs: number) {
   const key = keyPrefix + base62(randomBytes(32));
+  return { key, ...recordOf(key, name, actor, nowMs) };
+}
+
+/** The row and event of a key: its hash, and enough of its end to tell keys apart. */
+function recordOf(key: string, name: string, actor: string, nowMs: number) {
   const id = newId('apiKey', nowMs);
   const time = new Date(nowMs).toISOString();
   const body: JsonObject = { name, sha256: hashOf(key), hint: key.slice(-4) };
-  return {
-    key,
+  const resource: ResourcePut = {
+    kind: 'api_key',
     id,
-    resource: {
-      kind: 'api_key',
-      id,
-      version: 1,
-      body,
-      createdAt: time,
-      updatedAt: time,
-      archivedAt: null,
-      uniqueName: hashOf(key),
-    },
-    event: keyEvent('api_key.created', id, { name }, actor, nowMs),
+    version: 1,
+    body,
+    createdAt: time,
+    updatedAt: time,
+    archivedAt: null,
+    uniqueName: hashOf(key),
   };
+  return { id, resource, event: keyEvent('api_key.created', id, { name }, actor, nowMs) };
 }
 
-/** Mints a key and stores its hash. The stream of the organisation is begun if this is its first act. */
-export async function createApiKey(
-  store: Store,
-  request: { name: string; actor: string; nowMs: number; tenant?: Tenant },
-): Promise<{ id: string; key: string }> {
-  const { organization, project } = request.tenant ?? defaultTenant;
+type KeyRequest = { name: string; actor: string; nowMs: number; tenant?: Tenant };
+
+/** Mints a key and stores its hash. */
+export async function createApiKey(store: Store, request: KeyRequest): Promise<{ id: string; key: string }> {
   const minted = mintApiKey(request.name, request.actor, request.nowMs);
-  const append = {
-    organization,
-    project,
-    stream: organization,
-    events: [minted.event],
-    resources: [minted.resource],
-  };
-  let result = await store.append(append);
-  if (result.status === 'conflict' && result.reason === 'missing') {
-    result = await store.append({ ...append, create: true });
-  }
-  // Another process's first act came between: the stream is there now.
-  if (result.status === 'conflict' && result.reason === 'exists') result = await store.append(append);
+  const result = await record(store, minted, request.tenant ?? defaultTenant);
   if (result.status !== 'ok') throw new Error(`the new API key was not stored: ${result.status}`);
   return { id: minted.id, key: minted.key };
+}
+
+/**
+ * Stores a key that an operator chose, once. Throws `WeakKey` on one that could be guessed or that no header carries.
+ */
+export async function storeApiKey(store: Store, request: KeyRequest & { key: string }): Promise<void> {
+  if (!isKeyForm(request.key)) {
+    throw new WeakKey('an API key has 20 to 200 visible ASCII characters, without spaces');
+  }
+  if (await identify(store, request.key)) return;
+  const row = recordOf(request.key, request.name, request.actor, request.nowMs);
+  const result = await record(store, row, request.tenant ?? defaultTenant);
+  const isThere = result.status === 'conflict' && result.reason === 'name';
+  if (result.status !== 'ok' && !isThere) throw new Error(`the API key was not stored: ${result.status}`);
+}
+
+export class WeakKey extends Error {
+  override name = 'WeakKey';
+}
+
+/** The stream of the organisation is begun if this is its first act. */
+async function record(store: Store, row: { event: NewEvent; resource: ResourcePut }, tenant: Tenant) {
+  const append = { ...tenant, stream: tenant.organization, events: [row.event], resources: [row.resource] };
+  const result = await store.append(append);
+  if (result.status !== 'conflict' || result.reason !== 'missing') return result;
+  const created = await store.append({ ...append, create: true });
+  // Another process's first act came between: the stream is there now.
+  return created.status === 'conflict' && created.reason === 'exists' ? store.append(append) : created;
 }
 
 /** The principal behind a presented key, or null for nobody. */
@@ -131,8 +137,9 @@ function keyEvent(type: string, id: string, facts: JsonObject, actor: string, no
   };
 }
 
+/** Ours, or one that an operator chose. */
 function isKeyForm(text: string): boolean {
-  return text.startsWith(keyPrefix) && /^[0-9A-Za-z]{43}$/.test(text.slice(keyPrefix.length));
+  return /^[!-~]{20,200}$/.test(text);
 }
 
 function hashOf(key: string): string {

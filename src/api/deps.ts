@@ -1,0 +1,94 @@
+/**
+ * What the API needs from the rest of the house, handed in by `main.ts`. The API never drives a session: it validates,
+ * authorises, appends inputs to the log and reads.
+ */
+import type { SessionAgent } from '../protocol/agents.ts';
+import type { Environment } from '../protocol/environments.ts';
+import type { JsonObject } from '../protocol/json.ts';
+import type { PreviewBus } from '../protocol/previews.ts';
+import type { PinnedTool, RepositoryPin } from '../session/events.ts';
+import type { RequestPrefix } from '../session/model-request.ts';
+import type { Blobs, Store } from '../store/store.ts';
+
+export type Isolation = 'bubblewrap' | 'none';
+
+/** Everything that shapes a session's first bytes: rendered once, then pinned (L7). */
+export type PinRequest = {
+  sessionId: string;
+  agent: SessionAgent;
+  environment: Environment;
+  isolation: Isolation;
+  repository: RepositoryPin | null;
+  /** Absolute paths of the files mounted read-only. */
+  mounts: string[];
+};
+
+export type PinSession = (request: PinRequest) => { prefix: RequestPrefix; tools: PinnedTool[] };
+
+/** Why the hands cannot show or give their work; `unavailable` may be asked again. */
+export type HandsRefusal = { ok: false; reason: 'no_workspace' | 'unavailable' | 'failed'; message: string };
+
+export type SessionDiff = {
+  ok: true;
+  /** Unified diff of the working tree against the commit the session began with. */
+  diff: string;
+  baseCommit: string | null;
+  files: { path: string; status: string; additions: number | null; deletions: number | null }[];
+  /** False where the diff was cut at a limit. */
+  isWhole: boolean;
+};
+
+export type SessionBundle = {
+  ok: true;
+  bundle: AsyncIterable<Uint8Array> | Uint8Array;
+  filename: string;
+  /** Branch in the bundle that holds the session's work. */
+  branch: string;
+  head: string;
+  baseCommit: string | null;
+};
+
+export type SessionHands = {
+  diff(sessionId: string): Promise<SessionDiff | HandsRefusal>;
+  exportBundle(sessionId: string): Promise<SessionBundle | HandsRefusal>;
+};
+
+export type Readiness = { ok: boolean; checks: Record<string, { ok: boolean; message?: string }> };
+
+export type ApiLimits = {
+  jsonBytes: number;
+  fileBytes: number;
+  heartbeatMs: number;
+  /** A stream whose reader takes nothing for this long is dropped. */
+  stalledReaderMs: number;
+  /** Previews held for one connection; beyond it they are shed. */
+  previewFrames: number;
+};
+
+export const defaultLimits: ApiLimits = {
+  jsonBytes: 32 * 1024 * 1024,
+  fileBytes: 1024 * 1024 * 1024,
+  heartbeatMs: 10_000,
+  stalledReaderMs: 60_000,
+  previewFrames: 2000,
+};
+
+export type ApiDeps = {
+  store: Store;
+  blobs: Blobs;
+  /** Milliseconds since the epoch. */
+  now(): number;
+  previews: PreviewBus;
+  isolation: Isolation;
+  version: string;
+  pinSession: PinSession;
+  sandbox: SessionHands;
+  ready(): Promise<Readiness>;
+  /** The probe report of this server, as `scriptorium doctor` shows it. */
+  doctor(): Promise<JsonObject>;
+  /** Told of bugs (never of refusals); must not throw. */
+  onBug?(error: unknown, requestId: string): void;
+  limits?: Partial<ApiLimits>;
+  /** Aborted when the server stops: open streams end then. */
+  closing?: AbortSignal;
+};

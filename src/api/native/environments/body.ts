@@ -1,0 +1,59 @@
+/** The stored form of an environment, and changes of it (managed-agents-protocol.md §3). Pure. */
+import type { z } from 'zod';
+import type {
+  EnvironmentConfig,
+  environmentCreateParams,
+  environmentUpdateParams,
+} from '../../../protocol/environments.ts';
+import { resolvedConfig } from '../../../protocol/environments.ts';
+import { patchMetadata } from '../../../protocol/fields.ts';
+import type { JsonObject } from '../../../protocol/json.ts';
+import type { ResourcePut } from '../../../store/store.ts';
+import { shownRow } from '../../rows.ts';
+
+/** The object of the API less its life. */
+export type EnvironmentBody = {
+  type: 'environment';
+  id: string;
+  name: string;
+  description: string | null;
+  config: EnvironmentConfig;
+  metadata: Record<string, string>;
+  scope: 'organization';
+};
+
+export function environmentBody(
+  id: string,
+  params: z.infer<typeof environmentCreateParams>,
+): EnvironmentBody {
+  return {
+    type: 'environment',
+    id,
+    name: params.name,
+    description: params.description ?? null,
+    // Everything else of the protocol's config was refused at the door.
+    config: resolvedConfig,
+    metadata: params.metadata ?? {},
+    scope: 'organization',
+  };
+}
+
+export function updatedEnvironment(
+  before: EnvironmentBody,
+  params: z.infer<typeof environmentUpdateParams>,
+): EnvironmentBody {
+  // Environments delete a metadata key on `""` too (§1.11).
+  const patch = Object.entries(params.metadata ?? {}).map(
+    ([key, value]) => [key, value === '' ? null : value] as const,
+  );
+  return {
+    ...before,
+    name: params.name ?? before.name,
+    description: params.description === undefined ? before.description : params.description,
+    metadata: patchMetadata(before.metadata, Object.fromEntries(patch)),
+  };
+}
+
+export function shownEnvironment(row: ResourcePut): JsonObject {
+  return { ...shownRow(row), state: row.archivedAt === null ? 'active' : 'archived' };
+}

@@ -1,0 +1,36 @@
+import { environment, environmentCreateParams } from '../../../protocol/environments.ts';
+import type { JsonObject } from '../../../protocol/json.ts';
+import { operation } from '../../operation.ts';
+import { changeOrganization } from '../../organization-act.ts';
+import { environmentBody, shownEnvironment } from './body.ts';
+
+export const createEnvironment = operation({
+  id: 'createEnvironment',
+  method: 'post',
+  path: '/v1/environments',
+  tag: 'environments',
+  summary: 'Create an environment',
+  body: environmentCreateParams,
+  response: environment,
+  problems: ['conflict', 'not_supported', 'invalid_metadata', 'idempotency_key_reused'],
+  run: (call) =>
+    changeOrganization(call, async (mint, nowMs) => {
+      const id = mint('environment', 'environment');
+      const time = new Date(nowMs).toISOString();
+      const row = {
+        kind: 'environment',
+        id,
+        version: 1,
+        body: environmentBody(id, call.body) as JsonObject,
+        createdAt: time,
+        updatedAt: time,
+        archivedAt: null,
+        uniqueName: call.body.name,
+      };
+      return {
+        event: { type: 'environment.created', facts: { environment_id: id, name: call.body.name } },
+        resources: [row],
+        answer: shownEnvironment(row),
+      };
+    }),
+});

@@ -1,0 +1,77 @@
+/** Every operation of the native API: what is served and what is described, in one list. */
+import type { Operation } from '../operation.ts';
+import { archiveAgent } from './agents/archive.ts';
+import { createAgent } from './agents/create.ts';
+import { listAgents } from './agents/list.ts';
+import { listAgentVersions } from './agents/list-versions.ts';
+import { retrieveAgent } from './agents/retrieve.ts';
+import { updateAgent } from './agents/update.ts';
+import { archiveEnvironment } from './environments/archive.ts';
+import { createEnvironment } from './environments/create.ts';
+import { deleteEnvironment } from './environments/delete.ts';
+import { listEnvironments } from './environments/list.ts';
+import { retrieveEnvironment } from './environments/retrieve.ts';
+import { updateEnvironment } from './environments/update.ts';
+import { listEvents } from './events/list.ts';
+import { sendEvents } from './events/send.ts';
+import { streamEvents } from './events/stream.ts';
+import { downloadFile } from './files/content.ts';
+import { deleteFile } from './files/delete.ts';
+import { listFiles } from './files/list.ts';
+import { retrieveFile } from './files/retrieve.ts';
+import { uploadFile } from './files/upload.ts';
+import { doctor } from './server/doctor.ts';
+import { archiveSession } from './sessions/archive.ts';
+import { createSession } from './sessions/create.ts';
+import { deleteSession } from './sessions/delete.ts';
+import { deliverSession } from './sessions/deliver.ts';
+import { diffSession } from './sessions/diff.ts';
+import { listSessions } from './sessions/list.ts';
+import { listSessionResources } from './sessions/list-resources.ts';
+import { retrieveSession } from './sessions/retrieve.ts';
+import { retrieveSessionResource } from './sessions/retrieve-resource.ts';
+import { updateSession } from './sessions/update.ts';
+import { archiveThread } from './threads/archive.ts';
+import { listThreads } from './threads/list.ts';
+import { listThreadEvents } from './threads/list-events.ts';
+import { retrieveThread } from './threads/retrieve.ts';
+import { streamThreadEvents } from './threads/stream-events.ts';
+
+export const operations: readonly Operation[] = [
+  createAgent,
+  listAgents,
+  retrieveAgent,
+  updateAgent,
+  archiveAgent,
+  listAgentVersions,
+  createEnvironment,
+  listEnvironments,
+  retrieveEnvironment,
+  updateEnvironment,
+  deleteEnvironment,
+  archiveEnvironment,
+  createSession,
+  listSessions,
+  retrieveSession,
+  updateSession,
+  deleteSession,
+  archiveSession,
+  listSessionResources,
+  retrieveSessionResource,
+  diffSession,
+  deliverSession,
+  sendEvents,
+  listEvents,
+  streamEvents,
+  listThreads,
+  retrieveThread,
+  archiveThread,
+  listThreadEvents,
+  streamThreadEvents,
+  uploadFile,
+  listFiles,
+  retrieveFile,
+  downloadFile,
+  deleteFile,
+  doctor,
+];

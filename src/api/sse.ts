@@ -1,0 +1,187 @@
+/**
+ * Server-sent events of one session (managed-agents-protocol.md §5.1).
+ *
+ * - L2: a frame is sent only after its event is in the log, read from there; nothing goes past the store.
+ * - No gap: `id:` is the event's sequence. A connection begins at the head as it was when the request came, or after the
+ *   position the client names, and then sends every visible event once, in order.
+ * - A queued input is sent when it arrives and again, with `processed_at`, when it is taken up.
+ * - Bounded: the reader pulls. While it takes nothing, nothing is read for it; previews are bounded (`PreviewQueue`);
+ *   one that takes nothing for long is dropped and comes back with Last-Event-ID.
+ */
+import type { JsonObject } from '../protocol/json.ts';
+import type { PreviewType } from '../protocol/previews.ts';
+import type { StoredEvent } from '../store/store.ts';
+import type { Viewer } from './event-view.ts';
+import { freshViewOf, isVisible, processedBy, viewOf } from './event-view.ts';
+import type { Shared } from './operation.ts';
+import { PreviewQueue } from './preview-queue.ts';
+
+export type StreamRequest = {
+  session: string;
+  /** Events after this sequence are sent. */
+  after: number;
+  viewer: Viewer;
+  previews: ReadonlySet<PreviewType>;
+};
+
+const batchSize = 100;
+
+export function eventStream(shared: Shared, request: StreamRequest): Response {
+  const connection = new Connection(shared, request);
+  return new Response(connection.body(), {
+    headers: {
+      'content-type': 'text/event-stream',
+      'cache-control': 'no-cache, no-transform',
+      // Proxies of the nginx family hold streams back otherwise.
+      'x-accel-buffering': 'no',
+    },
+  });
+}
+
+class Connection {
+  readonly #shared: Shared;
+  readonly #request: StreamRequest;
+  readonly #previews: PreviewQueue;
+  readonly #unsubscribe: (() => void)[] = [];
+  readonly #encoder = new TextEncoder();
+  #position: number;
+  /** There may be events after `#position`; true at first, for the backlog. */
+  #hasNews = true;
+  #isOver = false;
+  /** Counts what the reader asked for, to see that it still asks. */
+  #pulls = 0;
+  #wake: () => void = () => {};
+
+  constructor(shared: Shared, request: StreamRequest) {
+    this.#shared = shared;
+    this.#request = request;
+    this.#position = request.after;
+    this.#previews = new PreviewQueue(request.previews, shared.limits.previewFrames);
+  }
+
+  body(): ReadableStream<Uint8Array> {
+    const frames = this.#frames();
+    this.#listen();
+    return new ReadableStream<Uint8Array>(
+      {
+        pull: async (controller) => {
+          this.#pulls += 1;
+          const next = await frames.next();
+          if (next.done) {
+            this.#end();
+            controller.close();
+            return;
+          }
+          controller.enqueue(this.#encoder.encode(next.value));
+          this.#dropWhenStalled(controller);
+        },
+        cancel: () => this.#end(),
+      },
+      new ByteLengthQueuingStrategy({ highWaterMark: 65_536 }),
+    );
+  }
+
+  async *#frames(): AsyncGenerator<string, void, void> {
+    // A first byte makes every server and proxy send the headers now.
+    yield ': connected\n\n';
+    while (!this.#isOver) {
+      // Events before previews: the start of a span is in the log before its first token.
+      yield* this.#committed();
+      if (this.#isOver) return;
+      const previews = this.#previews.take();
+      if (previews.length > 0) {
+        yield previews.map((frame) => `event: ${frame.type}\ndata: ${JSON.stringify(frame)}\n\n`).join('');
+        continue;
+      }
+      if (!this.#hasNews && (await this.#news()) === 'quiet') yield ': \n\n';
+    }
+  }
+
+  async *#committed(): AsyncGenerator<string, void, void> {
+    while (this.#hasNews && !this.#isOver) {
+      // Lowered before the read: an append that the read does not see raises it again.
+      this.#hasNews = false;
+      const events = await this.#shared.deps.store.read(this.#request.session, this.#position, batchSize);
+      if (events.length === batchSize) this.#hasNews = true;
+      for (const event of events) {
+        const text = await this.#framesOf(event);
+        this.#position = event.seq;
+        if (text !== '') yield text;
+        if (event.type === 'session.deleted') {
+          this.#isOver = true;
+          return;
+        }
+      }
+    }
+  }
+
+  async #framesOf(event: StoredEvent): Promise<string> {
+    const views: JsonObject[] = [];
+    if (isVisible(event, this.#request.viewer)) {
+      this.#previews.finish(event.id);
+      views.push(freshViewOf(event));
+    }
+    for (const id of processedBy(event)) {
+      const input = await this.#shared.deps.store.readById(this.#request.session, id);
+      if (input && isVisible(input, this.#request.viewer)) views.push(viewOf(input, event.time));
+    }
+    // Only the last frame carries the position: a connection cut in between sends them all again.
+    return views.map((view, i) => frameOf(view, i === views.length - 1 ? event.seq : null)).join('');
+  }
+
+  #listen(): void {
+    const { deps, feed } = this.#shared;
+    const { session, previews } = this.#request;
+    this.#unsubscribe.push(
+      feed.watch(session, () => {
+        this.#hasNews = true;
+        this.#wake();
+      }),
+    );
+    if (previews.size > 0) {
+      this.#unsubscribe.push(
+        deps.previews.subscribe(session, (frame) => {
+          if (this.#previews.push(frame)) this.#wake();
+        }),
+      );
+    }
+    const onClosing = () => this.#end();
+    deps.closing?.addEventListener('abort', onClosing);
+    this.#unsubscribe.push(() => deps.closing?.removeEventListener('abort', onClosing));
+  }
+
+  /** Resolves when there is something new, or after a heartbeat's silence. */
+  async #news(): Promise<'news' | 'quiet'> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => resolve('quiet'), this.#shared.limits.heartbeatMs);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve('news');
+      };
+      if (this.#isOver) this.#wake();
+    });
+  }
+
+  #dropWhenStalled(controller: ReadableStreamDefaultController<Uint8Array>): void {
+    const pulls = this.#pulls;
+    if ((controller.desiredSize ?? 0) > 0) return;
+    const { stalledReaderMs } = this.#shared.limits;
+    const timer = setTimeout(() => {
+      if (this.#isOver || this.#pulls !== pulls) return;
+      this.#end();
+      controller.error(new Error(`the reader took nothing for ${stalledReaderMs} ms`));
+    }, stalledReaderMs);
+    timer.unref();
+  }
+
+  #end(): void {
+    this.#isOver = true;
+    for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe();
+    this.#wake();
+  }
+}
+
+function frameOf(view: JsonObject, seq: number | null): string {
+  const id = seq === null ? '' : `id: ${seq}\n`;
+  return `event: ${String(view.type)}\n${id}data: ${JSON.stringify(view)}\n\n`;
+}

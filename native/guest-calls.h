@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { MAX_CALLS = 256, MAX_ARGV = 4096, MAX_ENV = 4096, PIPES = 3, CONTROL_FD = 9, READ_SIZE = 64 << 10 };
+enum { MAX_CALLS = 256, MAX_ARGV = 4096, MAX_ENV = 4096, PIPES = 3, CONTROL = 2, CONTROL_FD = 9, READ_SIZE = 64 << 10 };
 enum { FLAG_MERGE = 1 };
 enum { EXITED = 0, SIGNALLED = 1, FAILED = 2 };
 
@@ -88,9 +88,13 @@ static void finish_if_gone(struct call *c) {
   c->used = 0;
 }
 
+/* The control stream is never cut short by a flood on the others; its own cap is the host's. */
+static int is_dropped(const struct call *c, int i) { return c->exit_sent || (c->discard && i != CONTROL); }
+
 static void deliver_ending(struct call *c) {
   if (!c->ended || c->exit_sent) return;
-  if (!c->discard && (c->due[0] > 0 || c->due[1] > 0 || c->due[2] > 0)) return;
+  for (int i = 0; i < PIPES; i++)
+    if (c->due[i] > 0 && !is_dropped(c, i)) return;
   send_exit(c);
 }
 
@@ -221,7 +225,7 @@ static void stdin_data(uint32_t id, struct cursor *cursor) {
 /* Reads what there is, as far as credit and fairness allow; 0 when the pipe has ended. */
 static int read_pipe(struct call *c, int i) {
   static uint8_t scratch[READ_SIZE];
-  int dropping = c->discard || c->exit_sent;
+  int dropping = is_dropped(c, i);
   size_t most = READ_SIZE;
   if (!dropping && c->credit < most) most = (size_t)c->credit;
   if (!dropping && c->ended && (uint64_t)c->due[i] < most) most = (size_t)c->due[i];

@@ -104,7 +104,7 @@ static nfds_t gather(int signal_fd) {
       polled[n++] = (struct pollfd){c->status_fd, POLLIN, 0};
     }
     for (int i = 0; i < PIPES; i++) {
-      int wanted = c->discard || c->exit_sent || (roomy && c->credit > 0 && (!c->ended || c->due[i] > 0));
+      int wanted = is_dropped(c, i) || (roomy && c->credit > 0 && (!c->ended || c->due[i] > 0));
       if (c->pipe[i] < 0 || !wanted) continue;
       sources[n] = (struct source){c, i};
       polled[n++] = (struct pollfd){c->pipe[i], POLLIN, 0};
@@ -139,7 +139,7 @@ static void serve(int signal_fd) {
     for (nfds_t i = 2; i < n; i++) {
       if (polled[i].revents == 0) continue;
       if (sources[i].pipe < 0) status_ready(sources[i].call);
-      else if (out_pending() < OUT_HIGH_WATER || sources[i].call->discard || sources[i].call->exit_sent)
+      else if (out_pending() < OUT_HIGH_WATER || is_dropped(sources[i].call, sources[i].pipe))
         pipe_ready(sources[i].call, sources[i].pipe);
     }
     if (polled[0].revents & (POLLIN | POLLHUP | POLLERR)) receive();

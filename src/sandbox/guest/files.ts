@@ -3,7 +3,18 @@
  */
 import { constants } from 'node:os';
 import type { Edit, EditsDone, FileRead, FileStat, Refusal } from '../executor.ts';
-import { FrameError, MAX_DATA_BYTES, Payload, replyStatus, text, texts, toGuest, u8, u32, u64 } from './frames.ts';
+import {
+  FrameError,
+  MAX_DATA_BYTES,
+  Payload,
+  replyStatus,
+  text,
+  texts,
+  toGuest,
+  u8,
+  u32,
+  u64,
+} from './frames.ts';
 import type { GuestLink } from './link.ts';
 
 export type FileDigest = { exists: boolean; sizeBytes: number; sha256: string };

@@ -63,7 +63,8 @@ export class FrameReader {
     if (this.#size < HEADER_BYTES) return null;
     if ((this.#chunks[0] as Buffer).length < HEADER_BYTES) this.#join();
     const length = (this.#chunks[0] as Buffer).readUInt32LE(0);
-    if (length < 5 || length > MAX_FRAME_BYTES) throw new FrameError(`the guest announced a frame of ${length} bytes`);
+    if (length < 5 || length > MAX_FRAME_BYTES)
+      throw new FrameError(`the guest announced a frame of ${length} bytes`);
     if (this.#size < 4 + length) return null;
     if ((this.#chunks[0] as Buffer).length < 4 + length) this.#join();
     const bytes = this.#chunks[0] as Buffer;
@@ -71,7 +72,11 @@ export class FrameReader {
     if (rest.length > 0) this.#chunks[0] = rest;
     else this.#chunks.shift();
     this.#size -= 4 + length;
-    return { type: bytes.readUInt8(4), id: bytes.readUInt32LE(5), payload: bytes.subarray(HEADER_BYTES, 4 + length) };
+    return {
+      type: bytes.readUInt8(4),
+      id: bytes.readUInt32LE(5),
+      payload: bytes.subarray(HEADER_BYTES, 4 + length),
+    };
   }
 
   #join(): void {

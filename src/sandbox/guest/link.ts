@@ -58,7 +58,12 @@ export const MAX_LIVE_CALLS = 200;
 const MAX_PARTS_BYTES = 64 << 20;
 const HANDSHAKE_MS = 10_000;
 
-type Waiting = { resolve(reply: Reply): void; reject(error: Error): void; parts: Buffer[]; partsBytes: number };
+type Waiting = {
+  resolve(reply: Reply): void;
+  reject(error: Error): void;
+  parts: Buffer[];
+  partsBytes: number;
+};
 
 export class GuestLink {
   readonly #socket: Duplex;
@@ -198,10 +203,12 @@ export class GuestLink {
       case fromGuest.output:
       case fromGuest.exit:
       case fromGuest.gone:
-        return this.#handleCall(frame, payload);
+        this.#handleCall(frame, payload);
+        return;
       case fromGuest.part:
       case fromGuest.reply:
-        return this.#handleReply(frame, payload);
+        this.#handleReply(frame, payload);
+        return;
       default:
         throw new FrameError(`unknown frame type ${frame.type}`);
     }
@@ -213,13 +220,16 @@ export class GuestLink {
     if (frame.type === fromGuest.gone) {
       if (!call.hasExited) throw new FrameError('a call was gone before it had ended');
       this.#calls.delete(frame.id);
-      return call.onGone();
+      call.onGone();
+      return;
     }
     if (call.hasExited) throw new FrameError('a call went on after its end');
     if (frame.type === fromGuest.output) {
       const stream = payload.u8();
       if (stream > 2) throw new FrameError(`unknown stream ${stream}`);
-      return call.onOutput(stream, Buffer.from(payload.rest()));
+      // A copy: the frame's memory belongs to the socket's buffer, which a kept chunk would hold whole.
+      call.onOutput(stream, Buffer.from(payload.rest()));
+      return;
     }
     call.hasExited = true;
     const how = payload.u8();
@@ -232,7 +242,8 @@ export class GuestLink {
     if (waiting === undefined) throw new FrameError('it answered what was not asked');
     if (frame.type === fromGuest.reply) {
       this.#waiting.delete(frame.id);
-      return waiting.resolve({ status: payload.u32(), payload, parts: waiting.parts });
+      waiting.resolve({ status: payload.u32(), payload, parts: waiting.parts });
+      return;
     }
     waiting.partsBytes += payload.left;
     if (waiting.partsBytes > MAX_PARTS_BYTES) throw new FrameError('an answer is too long');

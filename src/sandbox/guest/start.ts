@@ -13,7 +13,10 @@ const MAX_ERROR_BYTES = 4096;
 const STOP_MS = 3000;
 
 /** The guest, or what was said on stderr. The environment is empty, for /proc/1/environ shows it inside (S1). */
-export async function startGuest(launch: string, args: string[]): Promise<StartedGuest | { problem: string }> {
+export async function startGuest(
+  launch: string,
+  args: string[],
+): Promise<StartedGuest | { problem: string }> {
   const child = spawn(launch, args, { env: {}, cwd: '/', stdio: ['ignore', 'ignore', 'pipe', 'pipe'] });
   const exited = new Promise<void>((resolve) => {
     child.once('exit', () => resolve());

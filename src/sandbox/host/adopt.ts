@@ -86,7 +86,8 @@ async function dialOrStart(options: ConnectOptions): Promise<Socket> {
       // "Taken" means that somebody else's host is about to listen.
       if (host.exitCode !== null && host.exitCode !== EXIT_TAKEN)
         throw new HostUnreachable(`the host did not start: ${lastWords(stateDir)}`);
-      if (performance.now() > endMs) throw new HostUnreachable(`no host answers: ${(error as Error).message}`);
+      if (performance.now() > endMs)
+        throw new HostUnreachable(`no host answers: ${(error as Error).message}`);
     }
   }
 }

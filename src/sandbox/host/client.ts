@@ -63,7 +63,11 @@ class Connection {
   }
 
   #receive(line: string): void {
-    const message = JSON.parse(line) as { id: number; result?: unknown; error?: { code: number; message: string } };
+    const message = JSON.parse(line) as {
+      id: number;
+      result?: unknown;
+      error?: { code: number; message: string };
+    };
     const waiting = this.#waiting.get(message.id);
     this.#waiting.delete(message.id);
     if (message.error === undefined) waiting?.resolve(message.result);
@@ -140,7 +144,11 @@ export class HostClient implements Executor {
     return this.#call('sandbox/create', spec) as Promise<SandboxInfo | Refusal>;
   }
 
-  destroySandbox(request: { session: string; fence: number; removeDisk: boolean }): Promise<Nothing | Refusal> {
+  destroySandbox(request: {
+    session: string;
+    fence: number;
+    removeDisk: boolean;
+  }): Promise<Nothing | Refusal> {
     return this.#call('sandbox/destroy', request) as Promise<Nothing | Refusal>;
   }
 
@@ -171,7 +179,9 @@ export class HostClient implements Executor {
     offset?: number;
     maxBytes: number;
   }): Promise<FileRead | Refusal> {
-    const read = (await this.#call('fs/readFile', request)) as (Omit<FileRead, 'data'> & { data: string }) | Refusal;
+    const read = (await this.#call('fs/readFile', request)) as
+      | (Omit<FileRead, 'data'> & { data: string })
+      | Refusal;
     return isRefusal(read) ? read : { ...read, data: Buffer.from(read.data, 'base64') };
   }
 
@@ -205,7 +215,9 @@ export class HostClient implements Executor {
     offset: number;
     data: Uint8Array;
   }): Promise<Nothing | Refusal> {
-    return this.#call('upload/put', { ...request, data: encodeBytes(request.data) }) as Promise<Nothing | Refusal>;
+    return this.#call('upload/put', { ...request, data: encodeBytes(request.data) }) as Promise<
+      Nothing | Refusal
+    >;
   }
 }
 

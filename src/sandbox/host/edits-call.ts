@@ -86,7 +86,8 @@ async function firstUnexpected(sandbox: RunningSandbox, edits: Edit[]): Promise<
     if (isRefusal(found)) return found;
     const now = found.exists ? found.sha256 : null;
     if (now !== edit.expectSha256) {
-      const message = now === null ? 'does not exist' : edit.expectSha256 === null ? 'exists already' : 'has changed';
+      const message =
+        now === null ? 'does not exist' : edit.expectSha256 === null ? 'exists already' : 'has changed';
       return { refused: 'changed', message: `${edit.path}: ${message}` };
     }
   }

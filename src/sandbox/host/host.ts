@@ -6,23 +6,25 @@
  * - S5: a stopped host leaves no process, mount or cgroup; what a killed one left is cleaned up by the next.
  * - One uid per session where the host is root, never used twice.
  */
+
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  closeSync,
   existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
-  closeSync,
+  readdirSync,
   readFileSync,
   realpathSync,
-  readdirSync,
   renameSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { spawn } from 'node:child_process';
 import type { OperatorBind, Programs, RunningSandbox } from '../backend.ts';
 import type { Refusal, SandboxSpec } from '../executor.ts';
+import type { BwrapOptions } from '../local/bubblewrap.ts';
 import { type CgroupPlaces, findCgroups, removeLeftGroups } from '../local/cgroup.ts';
 import { writeEtc } from '../local/etc.ts';
 import { bwrapOptions, startLocal } from '../local/start.ts';
@@ -49,10 +51,13 @@ export class Host {
   readonly #prefix: string;
   readonly #sessions = new Map<string, Session>();
   readonly #idleTimer: NodeJS.Timeout;
+  readonly #bwrapOptions: BwrapOptions;
   #started = 0;
 
   private constructor(options: HostOptions, cgroups: CgroupPlaces, prefix: string) {
     this.#options = options;
+    const { bwrap } = options.programs;
+    this.#bwrapOptions = bwrap === null ? { disableUserns: false } : bwrapOptions(bwrap);
     this.#cgroups = cgroups;
     this.#prefix = prefix;
     const every = Math.max(50, Math.min(5000, options.idleMs / 2));
@@ -137,9 +142,11 @@ export class Host {
         message: 'isolation "none" was asked, and this host was not started with --allow-unisolated',
       };
     }
-    const options = programs.bwrap === null ? { disableUserns: false } : bwrapOptions(programs.bwrap);
-    const machine = { programs, cgroups: this.#cgroups, etcFolder: path.join(stateDir, 'etc'), bwrapOptions: options };
-    return startLocal(machine, request);
+    const etcFolder = path.join(stateDir, 'etc');
+    return startLocal(
+      { programs, cgroups: this.#cgroups, etcFolder, bwrapOptions: this.#bwrapOptions },
+      request,
+    );
   }
 
   async removeDisk(session: Session): Promise<void> {
@@ -172,10 +179,16 @@ export class Host {
         session.lastUsedMs = now;
         continue;
       }
-      const limitMs =
-        sandbox.link.liveCalls > 0 ? this.#options.idleWithProcessesMs : this.#options.idleMs;
+      const limitMs = sandbox.link.liveCalls > 0 ? this.#options.idleWithProcessesMs : this.#options.idleMs;
       if (now - session.lastUsedMs >= limitMs) void session.stop('idle');
     }
+  }
+
+  runningCalls(): number {
+    let running = 0;
+    for (const session of this.#sessions.values())
+      running += Math.max(session.runningCalls(), session.sandbox?.link.liveCalls ?? 0);
+    return running;
   }
 
   /** Ends every sandbox and closes every journal. */

@@ -26,7 +26,12 @@ export type JournalRecord =
   | { type: 'spec'; fence: number; spec: SandboxSpec }
   | { type: 'fence'; fence: number }
   | { type: 'start'; fence: number; callId: string; contentHash: string; atMs: number }
-  | { type: 'exit'; callId: string; process: Exclude<ProcessState, { state: 'running' }>; droppedBytes: number }
+  | {
+      type: 'exit';
+      callId: string;
+      process: Exclude<ProcessState, { state: 'running' }>;
+      droppedBytes: number;
+    }
   | { type: 'edits'; fence: number; callId: string; contentHash: string; edits: JournalledEdit[] }
   | { type: 'edited'; callId: string; outcome: EditsDone | Refusal };
 

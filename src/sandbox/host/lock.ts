@@ -21,6 +21,7 @@ export async function takeLock(launch: string, file: string): Promise<Lock> {
     child.unref();
     return { isHeld: true, release: () => child.stdin.end(), lost: ended.then(() => {}) };
   }
-  const reason = first === HELD_BY_ANOTHER ? 'another host serves this state folder' : `cannot lock ${file}: ${first}`;
+  const reason =
+    first === HELD_BY_ANOTHER ? 'another host serves this state folder' : `cannot lock ${file}: ${first}`;
   return { isHeld: false, reason };
 }

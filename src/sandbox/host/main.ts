@@ -32,7 +32,8 @@ function fail(message: string, code: number): never {
 
 function milliseconds(text: string | undefined, name: string): number {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 0 || value > 2 ** 31 - 1) fail(`${name} needs milliseconds`, EXIT_USAGE);
+  if (!Number.isSafeInteger(value) || value < 0 || value > 2 ** 31 - 1)
+    fail(`${name} needs milliseconds`, EXIT_USAGE);
   return value;
 }
 
@@ -81,9 +82,11 @@ async function main(): Promise<void> {
   const lock = await takeLock(programs.launch, path.join(stateDir, 'host.lock'));
   if (!lock.isHeld) fail(lock.reason, EXIT_TAKEN);
   const host = await Host.open({ stateDir, programs, ...options });
-  let ending: Promise<void> | null = null;
+  let isEnding = false;
   const end = (): void => {
-    ending ??= shutDown();
+    if (isEnding) return;
+    isEnding = true;
+    void shutDown();
   };
   const server = await HostServer.listen({ stateDir, host, ownerGraceMs, onAbandoned: end });
   const shutDown = async (): Promise<void> => {

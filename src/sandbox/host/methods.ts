@@ -138,7 +138,10 @@ function startProcess(host: Host, params: Params): Answer {
     const twin = session.call(request.callId);
     if (twin?.kind === 'process') return waitAndRead(twin, request.waitMs);
     if (sandbox.link.liveCalls >= MAX_LIVE_CALLS)
-      return { refused: 'too_large', message: `more than ${MAX_LIVE_CALLS} calls hold processes in this sandbox` };
+      return {
+        refused: 'too_large',
+        message: `more than ${MAX_LIVE_CALLS} calls hold processes in this sandbox`,
+      };
     const call = await session.beginProcess(request.callId, contentHash, request.fence);
     launch(session, sandbox, call, request);
     return waitAndRead(call, request.waitMs);
@@ -146,7 +149,10 @@ function startProcess(host: Host, params: Params): Answer {
 }
 
 function launch(session: Session, sandbox: RunningSandbox, call: ProcessCall, request: StartProcess): void {
-  if (sandbox.link.hasEnded) return call.lose('its sandbox ended before it could start', session.journal);
+  if (sandbox.link.hasEnded) {
+    call.lose('its sandbox ended before it could start', session.journal);
+    return;
+  }
   const env = environmentOf(session, sandbox, request.env);
   call.onFinished = () => session.finished(call);
   const cwd = sandbox.inside(request.cwd);
@@ -181,12 +187,19 @@ function encodeRead(read: ProcessRead): object {
   return { ...read, chunks: read.chunks.map((chunk) => ({ ...chunk, data: encodeBytes(chunk.data) })) };
 }
 
-function withProcessCall(host: Host, params: Params, act: (call: ProcessCall, session: Session) => Answer): Answer {
+function withProcessCall(
+  host: Host,
+  params: Params,
+  act: (call: ProcessCall, session: Session) => Answer,
+): Answer {
   const request = takeCall(params);
   return withSession(host, request, async (session) => {
     const call = session.call(request.callId);
     if (call?.kind !== 'process')
-      return { refused: 'not_found', message: `no process call ${request.callId} in session ${request.session}` };
+      return {
+        refused: 'not_found',
+        message: `no process call ${request.callId} in session ${request.session}`,
+      };
     return act(call, session);
   });
 }
@@ -195,7 +208,9 @@ function readProcess(host: Host, params: Params): Answer {
   const afterSeq = params.integer('afterSeq', 0, Number.MAX_SAFE_INTEGER);
   const maxBytes = Math.min(MAX_READ_BYTES, params.integer('maxBytes', 1, Number.MAX_SAFE_INTEGER));
   const waitMs = params.milliseconds('waitMs');
-  return withProcessCall(host, params, async (call) => encodeRead(await call.read(afterSeq, maxBytes, waitMs)));
+  return withProcessCall(host, params, async (call) =>
+    encodeRead(await call.read(afterSeq, maxBytes, waitMs)),
+  );
 }
 
 /** A tree that cannot be killed from inside within this long takes its sandbox with it. */
@@ -221,7 +236,12 @@ async function callStatus(host: Host, params: Params): Answer {
   return withSession(host, request, async (session) => {
     const call = session.call(request.callId);
     // Begun by an earlier host: starting the sandbox finishes it.
-    if (call?.kind === 'edits' && call.outcome === null && session.sandbox === null && session.spec !== null) {
+    if (
+      call?.kind === 'edits' &&
+      call.outcome === null &&
+      session.sandbox === null &&
+      session.spec !== null
+    ) {
       const started = await session.create(session.spec);
       if (isRefusal(started)) return { kind: 'edits', state: 'lost', reason: started.message };
     }
@@ -261,7 +281,10 @@ function walkMethod(host: Host, params: Params): Answer {
   return withSandbox(host, request, async (sandbox) => {
     const found = await walk(sandbox.link, { ...request, path: sandbox.inside(request.path) });
     if (isRefusal(found)) return found;
-    return { ...found, entries: found.entries.map((entry) => ({ ...entry, path: sandbox.outside(entry.path) })) };
+    return {
+      ...found,
+      entries: found.entries.map((entry) => ({ ...entry, path: sandbox.outside(entry.path) })),
+    };
   });
 }
 

@@ -45,8 +45,12 @@ export class OutputLog {
     return this.#lastSeq;
   }
 
-  /** `whenWritten` is called once the chunk is in the file. It may be called before this returns. */
-  append(stream: number, data: Buffer, whenWritten: () => void): void {
+  /**
+   * `whenWritten` is called once the chunk is in the file; that may be before this returns. False where the file could
+   * not be written lately: then nothing more is taken, for it would have to stay in memory.
+   */
+  append(stream: number, data: Buffer, whenWritten: () => void): boolean {
+    if (this.#failed !== null) return false;
     const header = Buffer.allocUnsafe(HEADER_BYTES);
     header.writeUInt8(stream, 0);
     header.writeUInt32LE(data.length, 1);
@@ -56,6 +60,7 @@ export class OutputLog {
     this.#recent.push({ stream, data });
     this.#recentBytes += data.length;
     this.#write(Buffer.concat([header, data]), whenWritten);
+    return true;
   }
 
   #write(bytes: Buffer, whenWritten: () => void): void {
@@ -66,7 +71,8 @@ export class OutputLog {
         this.#failed ??= error as Error;
       }
       this.#forgetOld();
-      return whenWritten();
+      whenWritten();
+      return;
     }
     this.#unwritten++;
     this.#writing = this.#writing.then(async () => {
@@ -117,7 +123,8 @@ export class OutputLog {
   async read(afterSeq: number, maxBytes: number): Promise<OutputChunk[]> {
     if (afterSeq >= this.lastSeq) return [];
     const firstRecent = this.#lastSeq - this.#recent.length + 1;
-    if (afterSeq + 1 < firstRecent) return this.#readFile(afterSeq + 1, Math.min(firstRecent, this.#lastSeq + 1), maxBytes);
+    if (afterSeq + 1 < firstRecent)
+      return this.#readFile(afterSeq + 1, Math.min(firstRecent, this.#lastSeq + 1), maxBytes);
     const chunks: OutputChunk[] = [];
     let size = 0;
     for (let i = afterSeq + 1 - firstRecent; i < this.#recent.length; i++) {

@@ -88,12 +88,14 @@ export class Params {
   /** Variables: names as a shell takes them, values without NUL. */
   environment(name: string): Record<string, string> {
     const value = this.#values[name];
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) this.#fail(name, 'an object of strings');
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      this.#fail(name, 'an object of strings');
     const entries = Object.entries(value);
     if (entries.length > 1000) this.#fail(name, 'at most 1000 variables');
     for (const [key, text] of entries) {
       const isFine = typeof text === 'string' && text.length <= 128 << 10 && !text.includes('\0');
-      if (!isFine || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(key)) this.#fail(name, `names and strings (see "${key}")`);
+      if (!isFine || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(key))
+        this.#fail(name, `names and strings (see "${key}")`);
     }
     return Object.fromEntries(entries) as Record<string, string>;
   }
@@ -143,7 +145,10 @@ const MAX_EDIT_BYTES = 24 << 20;
 export function takeEdits(p: Params): Edit[] {
   return p.array('edits', MAX_EDITS).map((value, i) => {
     const e = new Params(value, `params.edits[${i}]`);
-    const edit: Edit = { path: e.path('path'), content: e.isNull('content') ? null : e.bytes('content', MAX_EDIT_BYTES) };
+    const edit: Edit = {
+      path: e.path('path'),
+      content: e.isNull('content') ? null : e.bytes('content', MAX_EDIT_BYTES),
+    };
     if (e.isNull('expectSha256')) edit.expectSha256 = null;
     else if (e.has('expectSha256')) edit.expectSha256 = e.string('expectSha256', 64, /^[0-9a-f]{64}$/);
     if (e.has('mode')) edit.mode = e.integer('mode', 0, 0o777);

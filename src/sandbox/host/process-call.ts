@@ -12,6 +12,8 @@ import type { Journal } from './journal.ts';
 import type { OutputLog } from './output.ts';
 
 const CREDIT_BYTES = 1 << 20;
+const CONTROL_STREAM = 2;
+const MAX_CONTROL_BYTES = 64 << 10;
 /** In answer to `process/start`; the rest is read with `process/read`. */
 export const MAX_READ_BYTES = 8 << 20;
 
@@ -28,6 +30,7 @@ export class ProcessCall {
   #link: GuestLink | null = null;
   #endedBy: 'timeout' | 'terminate' | null = null;
   #storedBytes = 0;
+  #controlBytes = 0;
   #isCapped = false;
   #startedMs = performance.now();
   #timer: NodeJS.Timeout | null = null;
@@ -36,7 +39,12 @@ export class ProcessCall {
   readonly #gone = Promise.withResolvers<void>();
   onFinished: () => void = () => {};
 
-  constructor(callId: string, contentHash: string, output: OutputLog, state: ProcessState = { state: 'running' }) {
+  constructor(
+    callId: string,
+    contentHash: string,
+    output: OutputLog,
+    state: ProcessState = { state: 'running' },
+  ) {
     this.callId = callId;
     this.contentHash = contentHash;
     this.output = output;
@@ -88,20 +96,32 @@ export class ProcessCall {
   }
 
   #store(limits: Limits, stream: number, data: Buffer): void {
-    const room = Math.max(0, limits.maxOutputBytes - this.#storedBytes);
+    // The control stream has a cap of its own: a flood of output must not cost the caller what it says at the end.
+    const isControl = stream === CONTROL_STREAM;
+    const cap = isControl ? MAX_CONTROL_BYTES : limits.maxOutputBytes;
+    const room = Math.max(0, cap - (isControl ? this.#controlBytes : this.#storedBytes));
     const kept = data.length <= room ? data : data.subarray(0, room);
-    this.droppedBytes += data.length - kept.length;
-    this.#storedBytes += kept.length;
     const linkId = this.#linkId as number;
-    if (kept.length > 0) this.output.append(stream, kept, () => this.#link?.credit(linkId, data.length));
-    if (!this.#isCapped && this.#storedBytes >= limits.maxOutputBytes) {
+    const giveCredit = (): void => this.#link?.credit(linkId, data.length);
+    const isStored = kept.length > 0 && this.output.append(stream, kept, giveCredit);
+    if (!isStored) giveCredit();
+    const storedBytes = isStored ? kept.length : 0;
+    this.droppedBytes += data.length - storedBytes;
+    if (isControl) this.#controlBytes += storedBytes;
+    else this.#storedBytes += storedBytes;
+    if (!isControl && !this.#isCapped && this.#storedBytes >= cap) {
       this.#isCapped = true;
       this.#link?.discard(linkId);
     }
     this.#wake();
   }
 
-  async #exited(ending: GuestEnding, dropped: number, journal: Journal, oomKills: () => number): Promise<void> {
+  async #exited(
+    ending: GuestEnding,
+    dropped: number,
+    journal: Journal,
+    oomKills: () => number,
+  ): Promise<void> {
     this.droppedBytes += dropped;
     const durationMs = Math.round(performance.now() - this.#startedMs);
     const signal = ending.how === 'signalled' ? signalName(ending.signal) : null;
@@ -115,7 +135,8 @@ export class ProcessCall {
       this.output.append(1, Buffer.from(`cannot start a process: ${name ?? ending.errno}\n`), () => {});
     }
     const writeError = await this.output.finish();
-    if (writeError !== null) process.stderr.write(`output of ${this.callId} not stored: ${writeError.message}\n`);
+    if (writeError !== null)
+      process.stderr.write(`output of ${this.callId} not stored: ${writeError.message}\n`);
     if (this.state.state !== 'running') return;
     const endedBy = this.#endedBy ?? (isOutOfMemory ? 'memory' : null);
     this.#settle({ state: 'exited', exitCode, signal, endedBy, durationMs }, journal);
@@ -124,7 +145,12 @@ export class ProcessCall {
   #settle(state: Exclude<ProcessState, { state: 'running' }>, journal: Journal): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.state = state;
-    const record = { type: 'exit', callId: this.callId, process: state, droppedBytes: this.droppedBytes } as const;
+    const record = {
+      type: 'exit',
+      callId: this.callId,
+      process: state,
+      droppedBytes: this.droppedBytes,
+    } as const;
     // Not waited for: with the process it cannot be lost any more, and with the machine the call is honestly `lost`.
     try {
       journal.written(record);

@@ -9,7 +9,10 @@ const systemFolders = ['/usr/bin', '/usr/local/bin', '/bin'];
 /** The folder with `native/`, seen from src/… or from dist/src/…. */
 function packageFolder(): string {
   let folder = import.meta.dirname;
-  while (!existsSync(path.join(folder, 'native', 'guest.c')) && !existsSync(path.join(folder, 'native', 'build'))) {
+  while (
+    !existsSync(path.join(folder, 'native', 'guest.c')) &&
+    !existsSync(path.join(folder, 'native', 'build'))
+  ) {
     const parent = path.dirname(folder);
     if (parent === folder) return import.meta.dirname;
     folder = parent;

@@ -94,7 +94,8 @@ export class HostServer {
       const result = await act(this.#options.host, new Params(params ?? {}));
       send(socket, { jsonrpc: '2.0', id, result });
     } catch (error) {
-      if (error instanceof ParamError) return send(socket, failure(id, rpcErrors.invalidParams, error.message));
+      if (error instanceof ParamError)
+        return send(socket, failure(id, rpcErrors.invalidParams, error.message));
       process.stderr.write(`${method}: ${(error as Error).stack}\n`);
       send(socket, failure(id, rpcErrors.bug, `the host failed: ${(error as Error).message}`));
     }
@@ -111,8 +112,15 @@ export class HostServer {
       this.#owners.add(socket);
       this.#watchOwners();
     }
-    const { stateDir } = this.#options;
-    return { protocol: HOST_PROTOCOL, pid: process.pid, startedAtMs: this.#startedAtMs, stateDir };
+    const { stateDir, host } = this.#options;
+    const runningCalls = host.runningCalls();
+    return {
+      runningCalls,
+      protocol: HOST_PROTOCOL,
+      pid: process.pid,
+      startedAtMs: this.#startedAtMs,
+      stateDir,
+    };
   }
 
   #shutdown(): object {

@@ -48,7 +48,12 @@ export class Session {
 
   get folders(): SessionFolders {
     const below = (name: string): string => path.join(this.folder, name);
-    return { workspace: below('workspace'), outputs: below('outputs'), home: below('home'), uploads: below('uploads') };
+    return {
+      workspace: below('workspace'),
+      outputs: below('outputs'),
+      home: below('home'),
+      uploads: below('uploads'),
+    };
   }
 
   get journal(): Journal {
@@ -121,7 +126,10 @@ export class Session {
   /** Lets an engine in, or says that a newer one owns the session. */
   async admit(fence: number): Promise<Refusal | null> {
     if (fence < this.#fence)
-      return { refused: 'fenced', message: `fence ${fence} is older than ${this.#fence} of session ${this.id}` };
+      return {
+        refused: 'fenced',
+        message: `fence ${fence} is older than ${this.#fence} of session ${this.id}`,
+      };
     if (fence > this.#fence) {
       this.#fence = fence;
       await this.journal.append({ type: 'fence', fence });

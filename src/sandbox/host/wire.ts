@@ -8,9 +8,22 @@ export const HOST_PROTOCOL = 1;
 /** Longest line of either side: 24 MiB of file content in base64 and what is around it. */
 export const MAX_LINE_BYTES = 48 << 20;
 
-export const rpcErrors = { parse: -32700, invalidRequest: -32600, noMethod: -32601, invalidParams: -32602, bug: -32603 };
+export const rpcErrors = {
+  parse: -32700,
+  invalidRequest: -32600,
+  noMethod: -32601,
+  invalidParams: -32602,
+  bug: -32603,
+};
 
-export type HostHello = { protocol: number; pid: number; startedAtMs: number; stateDir: string };
+export type HostHello = {
+  protocol: number;
+  pid: number;
+  startedAtMs: number;
+  stateDir: string;
+  /** Calls that run now or left processes behind: what would die with the host. */
+  runningCalls: number;
+};
 
 /** Calls `onLine` for every line; `onTooLong` once when a line passes the cap (the connection is of no use then). */
 export function readLines(socket: Duplex, onLine: (line: string) => void, onTooLong: () => void): void {

@@ -42,7 +42,21 @@ const STAGE = '/mnt';
 
 /** Where an operator's bind may not be: our own mounts, anything above them, anything below a writable one. */
 const takenTargets = [
-  ...['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', '/etc', '/proc', '/dev', '/tmp', '/var', '/run'],
+  ...[
+    '/usr',
+    '/bin',
+    '/sbin',
+    '/lib',
+    '/lib32',
+    '/lib64',
+    '/libx32',
+    '/etc',
+    '/proc',
+    '/dev',
+    '/tmp',
+    '/var',
+    '/run',
+  ],
   ...['/opt/scriptorium', '/mnt/session', '/mnt', '/opt', '/home', '/workspace', '/sys'],
 ];
 
@@ -55,9 +69,11 @@ export function bindProblem(bind: OperatorBind): string | null {
     return `${to}: must be an absolute, normalised path inside`;
   for (const taken of takenTargets) {
     const isContainer = ['/mnt', '/opt', '/home'].includes(taken);
-    if (to === taken || (!isContainer && to.startsWith(`${taken}/`))) return `${to}: ${taken} is the sandbox's own`;
+    if (to === taken || (!isContainer && to.startsWith(`${taken}/`)))
+      return `${to}: ${taken} is the sandbox's own`;
   }
-  if (to === sandboxPaths.home || to.startsWith(`${sandboxPaths.home}/`)) return `${to}: the home is writable`;
+  if (to === sandboxPaths.home || to.startsWith(`${sandboxPaths.home}/`))
+    return `${to}: the home is writable`;
   return null;
 }
 
@@ -77,7 +93,17 @@ function baseSystem(): string[] {
 function temporarySpace(limits: Limits): string[] {
   const half = String(Math.max(4096, Math.floor(limits.tmpBytes / 2)));
   const tmpfs = (place: string): string[] => ['--perms', '1777', '--size', half, '--tmpfs', place];
-  return [...tmpfs('/tmp'), ...tmpfs('/dev/shm'), '--dir', '/run', '--dir', '/var', '--symlink', '/tmp', '/var/tmp'];
+  return [
+    ...tmpfs('/tmp'),
+    ...tmpfs('/dev/shm'),
+    '--dir',
+    '/run',
+    '--dir',
+    '/var',
+    '--symlink',
+    '/tmp',
+    '/var/tmp',
+  ];
 }
 
 const namespaces = [
@@ -122,6 +148,17 @@ export function commandLine(c: CommandLine): string[] {
     ...['--proc', '/proc', '--dev', '/dev'],
     ...temporarySpace(c.limits),
     ...mounts,
-    ...['--remount-ro', '/dev', '--remount-ro', '/', '--chdir', '/', '--seccomp', String(SECCOMP_FD), '--', GUEST_PATH],
+    ...[
+      '--remount-ro',
+      '/dev',
+      '--remount-ro',
+      '/',
+      '--chdir',
+      '/',
+      '--seccomp',
+      String(SECCOMP_FD),
+      '--',
+      GUEST_PATH,
+    ],
   ];
 }

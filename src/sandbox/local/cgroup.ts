@@ -46,7 +46,8 @@ function cgroupMounts(): Mounts {
 function ownGroup(mount: string, controller: string): string {
   for (const line of readOrEmpty('/proc/self/cgroup').split('\n')) {
     const [, names, ...rest] = line.split(':');
-    if (names === undefined || !(controller === '' ? names === '' : names.split(',').includes(controller))) continue;
+    if (names === undefined || !(controller === '' ? names === '' : names.split(',').includes(controller)))
+      continue;
     const own = path.join(mount, rest.join(':'));
     if (statSync(own, { throwIfNoEntry: false })?.isDirectory()) return own;
   }
@@ -61,7 +62,9 @@ function canMakeGroup(parent: string, files: string[]): boolean {
   } catch {
     return false;
   }
-  const complete = files.every((file) => statSync(path.join(trial, file), { throwIfNoEntry: false }) !== undefined);
+  const complete = files.every(
+    (file) => statSync(path.join(trial, file), { throwIfNoEntry: false }) !== undefined,
+  );
   rmdirSync(trial);
   return complete;
 }

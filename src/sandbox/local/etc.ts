@@ -38,7 +38,9 @@ const synthesised: Record<string, string> = {
 
 /** Which files of the host's /etc there are. */
 export function hostEtc(): string[] {
-  return fromHost.filter((name) => statSync(path.join('/etc', name), { throwIfNoEntry: false }) !== undefined);
+  return fromHost.filter(
+    (name) => statSync(path.join('/etc', name), { throwIfNoEntry: false }) !== undefined,
+  );
 }
 
 export function synthesisedEtc(): string[] {

@@ -23,7 +23,10 @@ export function bwrapOptions(bwrap: string): BwrapOptions {
   return { disableUserns: help.includes('--disable-userns') };
 }
 
-export async function startLocal(machine: LocalMachine, request: StartRequest): Promise<RunningSandbox | Refusal> {
+export async function startLocal(
+  machine: LocalMachine,
+  request: StartRequest,
+): Promise<RunningSandbox | Refusal> {
   const { programs } = machine;
   if (programs.bwrap === null)
     return unavailable('bubblewrap (bwrap) is not installed. Install the package "bubblewrap".');
@@ -97,7 +100,10 @@ function explain(problem: string): string {
       'Unprivileged user namespaces seem to be off: allow them for bwrap (an AppArmor profile with "userns," for ' +
         'its path, or sysctl kernel.unprivileged_userns_clone=1).',
     ],
-    [/proc/i, 'A container that masks /proc cannot hold a sandbox: run it with an unmasked /proc, or on the machine.'],
+    [
+      /proc/i,
+      'A container that masks /proc cannot hold a sandbox: run it with an unmasked /proc, or on the machine.',
+    ],
     [/seccomp/i, 'This kernel or container refuses seccomp filters.'],
   ];
   const hint = hints.find(([pattern]) => pattern.test(problem))?.[1] ?? '';

@@ -1,0 +1,192 @@
+/**
+ * What this machine can isolate, for `scriptorium doctor`. Each check really tries the thing it speaks of (S4): a
+ * version number or a sysctl tells what should work, and containers and hardened kernels are where it does not.
+ */
+import { execFile } from 'node:child_process';
+import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Programs } from './backend.ts';
+import { isRefusal } from './executor.ts';
+import { findPrograms } from './host/programs.ts';
+import { Session } from './host/session.ts';
+import { findCgroups } from './local/cgroup.ts';
+import { writeEtc } from './local/etc.ts';
+import { bwrapOptions, startLocal } from './local/start.ts';
+
+export type ProbeCheck = {
+  check: string;
+  ok: boolean;
+  /** What there is, in a few words. */
+  found: string;
+  /** What to do about it; null when there is nothing to do. */
+  remedy: string | null;
+};
+
+const PROBE_UID = 199_999;
+const LEAST_FREE_BYTES = 2 * 2 ** 30;
+const isRoot = process.getuid?.() === 0;
+
+type Outcome = { code: number; output: string };
+
+function run(program: string, args: string[]): Promise<Outcome> {
+  return new Promise((resolve) => {
+    execFile(program, args, { timeout: 10_000 }, (error, stdout, stderr) => {
+      const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+      resolve({ code, output: (stdout + stderr).trim() || (error?.message ?? '') });
+    });
+  });
+}
+
+export async function probe(about: { dataDir: string }): Promise<ProbeCheck[]> {
+  const isLinux = process.platform === 'linux';
+  const system: ProbeCheck = {
+    check: 'system',
+    ok: isLinux,
+    found: `${process.platform} ${process.arch}`,
+    remedy: isLinux ? null : 'Sandboxes need Linux: run the server in a Linux virtual machine or container.',
+  };
+  if (!isLinux) return [system];
+  const programs = findPrograms();
+  return [
+    system,
+    checkNative(programs),
+    await checkBwrap(programs),
+    await checkSeccomp(programs),
+    await checkSandbox(programs),
+    checkCgroups(),
+    checkOwnUid(),
+    await checkGit(),
+    checkDisk(about.dataDir),
+  ];
+}
+
+function checkNative(programs: Programs): ProbeCheck {
+  const missing = [programs.guest, programs.launch].filter((file) => !existsSync(file));
+  const names = missing.map((file) => path.basename(file)).join(', ');
+  return {
+    check: 'native programs',
+    ok: missing.length === 0,
+    found: missing.length === 0 ? 'guest and launch are built' : `not built: ${names}`,
+    remedy: missing.length === 0 ? null : 'Install a C compiler with a static libc, then: npm run build',
+  };
+}
+
+async function checkBwrap(programs: Programs): Promise<ProbeCheck> {
+  const check = 'bubblewrap';
+  if (programs.bwrap === null)
+    return { check, ok: false, found: 'no bwrap', remedy: 'Install the package "bubblewrap".' };
+  const { code, output } = await run(programs.bwrap, ['--version']);
+  if (code !== 0)
+    return { check, ok: false, found: output, remedy: `${programs.bwrap} does not run: reinstall it.` };
+  const remedy = bwrapOptions(programs.bwrap).disableUserns
+    ? null
+    : 'It has no --disable-userns: nested namespaces are refused by seccomp only. Version 0.8 or later is better.';
+  return { check, ok: true, found: `${output} at ${programs.bwrap}`, remedy };
+}
+
+async function checkSeccomp(programs: Programs): Promise<ProbeCheck> {
+  const { code, output } = await run(programs.launch, ['--probe-seccomp']);
+  return {
+    check: 'seccomp',
+    ok: code === 0,
+    found: code === 0 ? `the filter is in force (${output})` : output || 'the filter does not hold',
+    remedy:
+      code === 0 ? null : 'A kernel with CONFIG_SECCOMP_FILTER is needed, and a container that allows it.',
+  };
+}
+
+/** Starts a whole sandbox in a temporary folder: the one check that cannot be wrong. */
+async function checkSandbox(programs: Programs): Promise<ProbeCheck> {
+  const check = 'sandbox';
+  const folder = mkdtempSync(path.join(tmpdir(), 'scriptorium-probe-'));
+  try {
+    const uid = isRoot ? PROBE_UID : null;
+    Session.makeDisk(folder, uid);
+    writeEtc(path.join(folder, 'etc'));
+    const session = new Session('probe', folder, () => Promise.reject(new Error('unused')));
+    const sandbox = await startLocal(
+      {
+        programs,
+        cgroups: findCgroups(),
+        etcFolder: path.join(folder, 'etc'),
+        bwrapOptions: {
+          disableUserns: programs.bwrap !== null && bwrapOptions(programs.bwrap).disableUserns,
+        },
+      },
+      {
+        name: `scriptorium-probe-${process.pid}`,
+        folders: session.folders,
+        limits: {
+          memoryBytes: 256 << 20,
+          processes: 32,
+          openFiles: 256,
+          tmpBytes: 1 << 20,
+          fileBytes: 1 << 20,
+        },
+        uid,
+        binds: [],
+      },
+    );
+    if (isRefusal(sandbox)) return { check, ok: false, found: 'does not start', remedy: sandbox.message };
+    await sandbox.stop();
+    return { check, ok: true, found: 'starts, with namespaces of its own and no network', remedy: null };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function checkCgroups(): ProbeCheck {
+  const { kind } = findCgroups();
+  const isBounded = kind !== 'none';
+  return {
+    check: 'cgroups',
+    ok: isBounded,
+    found: isBounded
+      ? `${kind}, writable: memory and processes of a sandbox are bounded`
+      : 'none that we may write',
+    remedy: isBounded
+      ? null
+      : 'Memory is bounded per process only. Run the server as root, or under systemd with Delegate=yes.',
+  };
+}
+
+function checkOwnUid(): ProbeCheck {
+  return {
+    check: 'own uid per session',
+    ok: isRoot,
+    found: isRoot ? 'each session gets its own' : 'all sessions share the uid of the server',
+    remedy: isRoot
+      ? null
+      : 'Sessions are kept apart by namespaces only. Run the server as root for a uid each.',
+  };
+}
+
+async function checkGit(): Promise<ProbeCheck> {
+  const { code, output } = await run('git', ['--version']);
+  return {
+    check: 'git',
+    ok: code === 0,
+    found: code === 0 ? output : 'not found',
+    remedy: code === 0 ? null : 'Install git: agents use it inside the sandbox.',
+  };
+}
+
+function checkDisk(dataDir: string): ProbeCheck {
+  const check = 'disk';
+  try {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    accessSync(dataDir, constants.W_OK);
+    const { bavail, bsize } = statfsSync(dataDir);
+    const freeBytes = bavail * bsize;
+    const ok = freeBytes >= LEAST_FREE_BYTES;
+    return {
+      check,
+      ok,
+      found: `${(freeBytes / 2 ** 30).toFixed(1)} GiB free`,
+      remedy: ok ? null : 'Workspaces have no quota of their own yet: keep some gigabytes free.',
+    };
+  } catch (error) {
+    return { check, ok: false, found: (error as Error).message, remedy: `Make ${dataDir} writable.` };
+  }
+}

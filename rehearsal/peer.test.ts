@@ -222,6 +222,9 @@ describe('a response', () => {
     expect(again).toBeGreaterThanOrEqual(2000);
     expect(again % 128).toBe(0);
     expect(await cached({ ...first, input: `x${text}` })).toBe(0);
+    // As with the real one, a short prefix is not worth a cache.
+    expect(await cached({ prompt_cache_key: 'c', input: 'word '.repeat(400) })).toBe(0);
+    expect(await cached({ prompt_cache_key: 'c', input: 'word '.repeat(400) })).toBe(0);
   });
 });
 

@@ -73,6 +73,8 @@ export type Answer = {
   chunkBytes?: number;
   /** Waits before each event. */
   eventDelayMs?: number;
+  /** Keeps the stream open for so long after its last event. */
+  lingerMs?: number;
   /** Waits before the response headers, as a thinking model does. */
   latencyMs?: number;
 };

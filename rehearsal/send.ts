@@ -69,6 +69,7 @@ async function sendAnswer(response: ServerResponse, asked: Asked, answer: Answer
     return sendJson(response, 200, responseOf(asked, answer, status, itemsOf(asked, answer)));
   }
   await sendEvents(response, asked, answer, Number.POSITIVE_INFINITY);
+  if (answer.lingerMs !== undefined) await sleepUnlessGone(response, answer.lingerMs);
   response.end();
 }
 
@@ -143,9 +144,7 @@ async function sendStalled(
     begin(response, asked);
     await write(response, events.slice(0, after).map(frame).join(''), undefined);
   }
-  const gone = new AbortController();
-  response.once('close', () => gone.abort());
-  await sleep(reply.stallMs, undefined, { signal: gone.signal }).catch(() => {});
+  await sleepUnlessGone(response, reply.stallMs);
   if (response.destroyed) return;
   if (reply.thenContinue === undefined) {
     response.destroy();
@@ -154,6 +153,12 @@ async function sendStalled(
   begin(response, asked);
   await write(response, events.slice(after).map(frame).join(''), undefined);
   response.end();
+}
+
+async function sleepUnlessGone(response: ServerResponse, ms: number): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => gone.abort());
+  await sleep(ms, undefined, { signal: gone.signal }).catch(() => {});
 }
 
 async function sendMalformed(

@@ -224,8 +224,13 @@ describe('usage', () => {
   });
 });
 
-it('keeps the connection for the next call', async () => {
-  const model = await rehearse(() => ({ text: 'ok' }));
+it('keeps the connection for the next call, even where the stream ends after the response did', async () => {
+  const model = await rehearse(() => ({ text: 'ok', lingerMs: 20 }));
   for (const text of ['one', 'two', 'three']) completed(await call(model, [user(text)]));
   expect(new Set(peer.requests.map((request) => request.connection)).size).toBe(1);
+});
+
+it('does not wait for a peer that completes the response and never ends the stream', async () => {
+  const model = await rehearse(() => ({ text: 'ok', lingerMs: 3_600_000 }));
+  expect(completed(await call(model, [user('Hello')])).output[0]).toMatchObject({ text: 'ok' });
 });

@@ -132,13 +132,21 @@ describe('a call that fails', () => {
     ['a stream that just ends', { endAfterEvents: 4 }, { kind: 'broken_stream', isRetryable: true }],
   ])('is classified once: %s', async (_, reply, expected) => {
     expect(failed(await call(await rehearse(() => reply), [user('Hello')])).error).toMatchObject(expected);
+    // Retrying is the engine's: it must know of every attempt, and pay for it.
+    expect(peer.requests).toHaveLength(1);
   });
 
   it('never shows the key, even to a peer that quotes it in errors, items and names', async () => {
     const model = await rehearse(() => ({ text: 'ok' }), {}, 'another-key');
     const { error } = failed(await call(model, [user('Hello')]));
     expect(error).toMatchObject({ kind: 'auth', isRetryable: false, httpStatus: 401 });
-    expect(JSON.stringify(error)).not.toContain('0123456789');
+    expect(error.message).toBe('the provider refused the credential (HTTP 401, invalid_api_key)');
+    await peer.stop();
+    const quoting = await rehearse(() => ({ fail: `Bad header: Bearer ${apiKey}` }));
+    const refused = failed(await call(quoting, [user('Hello')])).error;
+    expect(refused.message).toBe(
+      'the provider answered: Bad header: Bearer [redacted] (HTTP 400, rehearsal_failed)',
+    );
     await peer.stop();
     const telling = await rehearse(() => ({
       text: `Your key is ${apiKey}.`,

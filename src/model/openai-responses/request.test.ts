@@ -38,6 +38,13 @@ function response(
   return { type: 'response', provider: 'openai', wire, model: prefix.model, items, output, ...from };
 }
 
+const schema: fc.Arbitrary<JsonObject> = fc
+  .tuple(fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd'), { maxLength: 4 }), fc.nat(4))
+  .map(([names, count]) => ({
+    type: 'object',
+    required: names.slice(0, count),
+    properties: Object.fromEntries(names.map((name) => [name, { type: 'string' }])),
+  }));
 const string = fc.string({ unit: 'grapheme', maxLength: 12 });
 const json = fc.jsonValue({ maxDepth: 2 }) as fc.Arbitrary<Json>;
 const object = fc.dictionary(string, json, { maxKeys: 4, noNullPrototype: true }) as fc.Arbitrary<JsonObject>;
@@ -77,7 +84,9 @@ const prefixes: fc.Arbitrary<RequestPrefix> = fc.record({
   model: fc.constantFrom('gpt-6.1-sol', 'gpt-4.1'),
   effort: fc.constantFrom(null, 'low', 'max'),
   instructions: string,
-  tools: fc.array(fc.record({ name: string, description: string, inputSchema: object }), { maxLength: 3 }),
+  tools: fc.array(fc.record({ name: string, description: string, inputSchema: fc.oneof(object, schema) }), {
+    maxLength: 3,
+  }),
   maxOutputTokens: fc.constantFrom(null, 4096),
   cacheKey: string,
 });
@@ -274,6 +283,16 @@ describe('history items', () => {
     expect(call?.call_id).toBe(sent?.call_id);
     expect(String(call?.call_id).length).toBeLessThanOrEqual(64);
     expect(call?.name).toMatch(/^[a-zA-Z0-9_-]{1,64}$/);
+  });
+
+  it('never hold half a surrogate pair, with which a cut output would wedge the session for good', () => {
+    const cut: ContentBlock = { type: 'text', text: 'smile \ud83d' };
+    const history: HistoryItem[] = [
+      { type: 'user', content: [cut] },
+      { type: 'tool_result', providerCallId: 'call_1', content: [cut], isError: false },
+    ];
+    expect(JSON.stringify(inputOf(history))).not.toContain('\\ud83d');
+    expect(JSON.stringify(inputOf(history)).match(/smile \ufffd/g)).toHaveLength(2);
   });
 
   it('map images and documents, and mark errors in words', () => {

@@ -226,7 +226,8 @@ function wireToolName(name: string): string {
 function inputPart(block: ContentBlock): JsonObject {
   switch (block.type) {
     case 'text':
-      return { type: 'input_text', text: block.text };
+      // Half a surrogate pair, as a cut output may end in, is refused by the API; and history cannot be unsent.
+      return { type: 'input_text', text: block.text.toWellFormed() };
     case 'image':
       return {
         type: 'input_image',
@@ -237,7 +238,7 @@ function inputPart(block: ContentBlock): JsonObject {
             : `data:${block.source.media_type};base64,${block.source.data}`,
       };
     case 'document':
-      return { type: 'input_text', text: documentText(block) };
+      return { type: 'input_text', text: documentText(block).toWellFormed() };
   }
 }
 
@@ -251,6 +252,11 @@ function documentText(block: Extract<ContentBlock, { type: 'document' }>): strin
 /** One text is a string, as everyone sends it; anything else is a list of parts. The wire has no error flag. */
 function toolOutput(content: readonly ContentBlock[], isError: boolean): Json {
   const blocks: ContentBlock[] = isError ? [{ type: 'text', text: '[error]' }, ...content] : [...content];
-  if (blocks.every((block) => block.type === 'text')) return blocks.map((block) => block.text).join('\n');
+  if (blocks.every((block) => block.type === 'text')) {
+    return blocks
+      .map((block) => block.text)
+      .join('\n')
+      .toWellFormed();
+  }
   return blocks.map(inputPart);
 }

@@ -102,7 +102,6 @@ function listener(options: CallOptions, apiKey: string): Listener {
     bug: null,
     tell(previews) {
       for (const preview of previews) {
-        if (options.signal.aborted) return;
         try {
           options.onPreview(
             preview.type === 'text_delta'

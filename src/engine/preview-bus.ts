@@ -1,0 +1,22 @@
+/**
+ * Previews from engines to streams of this process: nothing is kept, nobody waits, an absent listener costs nothing.
+ */
+import type { PreviewBus, PreviewFrame } from '../protocol/previews.ts';
+
+export class LocalPreviews implements PreviewBus {
+  readonly #listeners = new Map<string, Set<(frame: PreviewFrame) => void>>();
+
+  subscribe(session: string, listener: (frame: PreviewFrame) => void): () => void {
+    const listeners = this.#listeners.get(session) ?? new Set();
+    listeners.add(listener);
+    this.#listeners.set(session, listeners);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) this.#listeners.delete(session);
+    };
+  }
+
+  publish(session: string, frame: PreviewFrame): void {
+    for (const listener of this.#listeners.get(session) ?? []) listener(frame);
+  }
+}

@@ -1,0 +1,217 @@
+/**
+ * The composition root: builds every part once, starts and stops them in order. The only file that knows everything.
+ *
+ * `startServer` is api and engine in this process, over an embedded store, with a host in a process of its own that it
+ * finds running or starts.
+ */
+import { mkdir } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import { getRequestListener } from '@hono/node-server';
+import { createApi } from './api/app.ts';
+import type { Readiness } from './api/deps.ts';
+import { assembleEngine } from './engine/assemble.ts';
+import type { Engine } from './engine/engine.ts';
+import { pinSession } from './engine/pin-session.ts';
+import { LocalPreviews } from './engine/preview-bus.ts';
+import { Workspaces } from './engine/workspace.ts';
+import { decide } from './guard/guard.ts';
+import { createApiKey, identify, storeApiKey } from './guard/identity.ts';
+import type { ModelConfig } from './model/catalogue.ts';
+import { builtInPrices, loadPriceList } from './model/prices.ts';
+import type { JsonObject } from './protocol/json.ts';
+import { defaultTenant } from './protocol/tenant.ts';
+import type { Limits } from './sandbox/executor.ts';
+import { HostUnreachable } from './sandbox/executor.ts';
+import { connectHost } from './sandbox/host/adopt.ts';
+import type { HostClient } from './sandbox/host/client.ts';
+
+const probe = async (_: object) => [] as object[];
+
+import { openBlobs, openStore } from './store/open.ts';
+import type { Blobs, Store } from './store/store.ts';
+
+export const version = '0.1.0';
+
+export type ServerOptions = {
+  /** Everything of this server; made if it is not there. */
+  dataDir: string;
+  /** 0 picks a free one. */
+  port: number;
+  /** Default 127.0.0.1. */
+  host?: string;
+  /** Given by the operator; else one is made unless `knownApiKey` is still good. */
+  apiKey?: string;
+  /** From an earlier start, kept by the one who starts us. */
+  knownApiKey?: string;
+  model: ModelConfig;
+  /** A JSON file of prices that come before ours. */
+  pricesFile?: string;
+  /** FROM:TO or FROM:TO:ro, bound into every sandbox. Loud in the log of every session. */
+  binds?: string[];
+  /** Runs agents without isolation. Loud in the log of every session. */
+  allowUnisolated?: boolean;
+  limits?: Partial<Limits>;
+  onError?(error: unknown, about: string): void;
+};
+
+export type RunningServer = {
+  url: string;
+  /** A key that works; null never, but for the type of other roles. */
+  apiKey: string;
+  /** Lets go of sessions and stops. Commands under way go on in the host for a while, for the next server to adopt. */
+  close(): Promise<void>;
+};
+
+const defaultLimits: Limits = {
+  memoryBytes: 4 * 1024 ** 3,
+  processes: 512,
+  openFiles: 4096,
+  tmpBytes: 512 * 1024 ** 2,
+  fileBytes: 4 * 1024 ** 3,
+};
+
+type Parts = { store: Store; blobs: Blobs; host: HostClient; engine: Engine; http: Server };
+
+/** Rejects with `StoreLocked` where another server has the data directory, and where the port or a file cannot be had. */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const dataDir = path.resolve(options.dataDir);
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  const onError = options.onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error));
+  const prices = options.pricesFile === undefined ? builtInPrices : loadPriceList(options.pricesFile);
+  const summarizeModule = new URL(`./session/summary${path.extname(import.meta.url)}`, import.meta.url);
+  const store = await openStore({ directory: path.join(dataDir, 'store'), summarizeModule });
+  const started: Partial<Parts> = { store };
+  try {
+    const blobs = openBlobs(dataDir);
+    const host = await connectHost(hostOptions(options, dataDir));
+    started.host = host;
+    const limits = { ...defaultLimits, ...options.limits };
+    const previews = new LocalPreviews();
+    const engine = assembleEngine({
+      store,
+      blobs,
+      executor: host,
+      decide,
+      model: options.model,
+      prices,
+      limits,
+      onPreview: (session, frame) => previews.publish(session, frame),
+      onError: (error, stream) => onError(error, stream ?? 'engine'),
+    });
+    const apiKey = await firstKey(store, options);
+    const workspaces = new Workspaces({ store, blobs, executor: host, limits, tenant: defaultTenant });
+    const api = createApi({
+      store,
+      blobs,
+      now: Date.now,
+      previews,
+      isolation: options.allowUnisolated ? 'none' : 'bubblewrap',
+      version,
+      pinSession,
+      sandbox: workspaces,
+      ready: () => readiness(store, host),
+      doctor: () => doctor({ dataDir, model: options.model }),
+      onBug: (error, requestId) => onError(error, requestId),
+    });
+    const http = createServer(getRequestListener(api.fetch));
+    await listen(http, options.port, options.host ?? '127.0.0.1');
+    started.http = http;
+    await engine.start();
+    return running({ store, blobs, host, engine, http }, apiKey);
+  } catch (error) {
+    started.http?.close();
+    await started.host?.close();
+    await store.close();
+    throw error;
+  }
+}
+
+function hostOptions(options: ServerOptions, dataDir: string) {
+  return {
+    stateDir: path.join(dataDir, 'host'),
+    allowUnisolated: options.allowUnisolated ?? false,
+    binds: options.binds ?? [],
+  };
+}
+
+function running(parts: Parts, apiKey: string): RunningServer {
+  const { address, port, family } = parts.http.address() as AddressInfo;
+  return {
+    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
+    apiKey,
+    async close() {
+      const closed = new Promise((resolve) => parts.http.close(resolve));
+      const isBusy = parts.engine.driving > 0;
+      await parts.engine.stop();
+      parts.http.closeAllConnections();
+      await closed;
+      await leaveHost(parts.host, isBusy);
+      await parts.store.close();
+    },
+  };
+}
+
+/** A host with work under way waits for the next server; an idle one ends with us (S5). */
+async function leaveHost(host: HostClient, isBusy: boolean): Promise<void> {
+  try {
+    if (!isBusy) await host.shutdownHost();
+  } catch (error) {
+    if (!(error instanceof HostUnreachable)) throw error;
+  }
+  await host.close();
+}
+
+/** The operator's key, the one that was good before, or a fresh one. Only hashes are stored (S1). */
+async function firstKey(store: Store, options: ServerOptions): Promise<string> {
+  const actor = 'operator:startup';
+  const nowMs = Date.now();
+  if (options.apiKey !== undefined) {
+    await storeApiKey(store, { key: options.apiKey, name: 'environment', actor, nowMs });
+    return options.apiKey;
+  }
+  if (options.knownApiKey !== undefined && (await identify(store, options.knownApiKey)))
+    return options.knownApiKey;
+  return (await createApiKey(store, { name: 'first', actor, nowMs })).key;
+}
+
+function listen(http: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    http.once('error', reject);
+    http.listen(port, host, () => {
+      http.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+async function readiness(store: Store, host: HostClient): Promise<Readiness> {
+  const check = async (work: Promise<unknown>) => {
+    try {
+      await work;
+      return { ok: true };
+    } catch (error) {
+      return { ok: false, message: error instanceof Error ? error.message : String(error) };
+    }
+  };
+  const checks = { store: await check(store.nextWakeAt()), host: await check(host.hello()) };
+  return { ok: checks.store.ok && checks.host.ok, checks };
+}
+
+/** What this machine can isolate and what is configured, with a remedy for each lack. No server need run. */
+export async function doctor(about: { dataDir: string; model: ModelConfig }): Promise<JsonObject> {
+  const checks = (await probe({ dataDir: about.dataDir })) as unknown as JsonObject[];
+  const hasKey = about.model.apiKey !== null;
+  const model: JsonObject = {
+    check: 'model key',
+    ok: hasKey,
+    found: hasKey
+      ? `set; requests go to ${about.model.baseURL ?? 'the provider itself'}`
+      : 'OPENAI_API_KEY is not set',
+    remedy: hasKey
+      ? null
+      : 'Set OPENAI_API_KEY (and OPENAI_BASE_URL for a compatible server) where the server starts.',
+  };
+  return { version, checks: [...checks, model] };
+}

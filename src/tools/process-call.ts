@@ -25,6 +25,8 @@ export const maxOutputBytes = 16 * 1024 * 1024;
 const fromTheStart = 0;
 const readBytes = 1024 * 1024;
 const pollMs = 20_000;
+/** The start answers only at the end or after this: short commands save a round trip, long ones show soon. */
+const startWaitMs = 300;
 /** An ended process's answer with less than this holds all there is; a fuller one may have been cut by the host. */
 const surelyWholeBytes = 64 * 1024;
 /** Polls after a kill before we stop believing that it will be confirmed. */
@@ -65,7 +67,7 @@ export async function runProcess(
 /** Reads a process that was started before, from its first byte; returns when it ended. */
 export async function attachProcess(context: ToolContext): Promise<ProcessEnding | Refusal> {
   const follower = new Follower(context, context.callId, Number.POSITIVE_INFINITY);
-  return follower.follow((waitMs) => follower.read(fromTheStart, waitMs));
+  return follower.follow(follower.read(fromTheStart, pollMs));
 }
 
 class Follower {
@@ -87,8 +89,8 @@ class Follower {
     this.#live = context.onOutput ? new LiveText(context.onOutput) : null;
   }
 
-  async follow(first: (waitMs: number) => Promise<ProcessRead | Refusal>): Promise<ProcessEnding | Refusal> {
-    let answer = await this.#untilAbort(first(pollMs));
+  async follow(first: Promise<ProcessRead | Refusal>): Promise<ProcessEnding | Refusal> {
+    let answer = await this.#untilAbort(first);
     let polls = 0;
     while (true) {
       if (isRefusal(answer)) return answer;

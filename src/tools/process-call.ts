@@ -59,8 +59,8 @@ export async function runProcess(
   const { enoughBytes, callId = context.callId, ...start } = request;
   const follower = new Follower(context, callId, enoughBytes ?? Number.POSITIVE_INFINITY);
   const { session, fence } = context;
-  return follower.follow((waitMs) =>
-    context.executor.startProcess({ ...start, session, fence, callId, waitMs }),
+  return follower.follow(
+    context.executor.startProcess({ ...start, session, fence, callId, waitMs: startWaitMs }),
   );
 }
 

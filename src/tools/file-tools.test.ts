@@ -289,6 +289,19 @@ describe('apply_patch', () => {
     expect(await recover(executor, 'apply_patch', input)).toMatchObject({ isError: true, inDoubt: true });
   });
 
+  it('of which a dying host made only a part is done once the next host has finished it', async () => {
+    const executor = MemoryExecutor.running(session, { '/workspace/a.txt': 'old\n' });
+    executor.dieAfterEdits(1);
+    await expect(use(executor, 'apply_patch', input)).rejects.toBeInstanceOf(HostUnreachable);
+    const readFile = executor.readFile.bind(executor);
+    executor.readFile = (request) => {
+      executor.finishEdits();
+      return readFile(request);
+    };
+    expect(said(await recover(executor, 'apply_patch', input))).toMatch(/^Success\..*\nM a.txt\nA b.txt$/);
+    expect(executor.text('/workspace/b.txt')).toBe('b\n');
+  });
+
   it('keeps the mode of a file that it moves, and says what it expects to find of every file', async () => {
     const executor = MemoryExecutor.running(session, { '/workspace/run.sh': 'echo 1\n' });
     const file = executor.files.get('/workspace/run.sh');

@@ -76,6 +76,13 @@ export class MemoryProcess {
     return { chunks, nextSeq, droppedBytes: this.droppedBytes, process: this.state };
   }
 
+  async waitForEnd(waitMs: number): Promise<void> {
+    const endMs = performance.now() + waitMs;
+    for (let left = waitMs; this.state.state === 'running' && left > 0; left = endMs - performance.now()) {
+      await this.#news(left);
+    }
+  }
+
   async #news(waitMs: number): Promise<void> {
     const late = Promise.withResolvers<void>();
     const timer = setTimeout(late.resolve, waitMs);
@@ -160,6 +167,11 @@ export class MemoryExecutor implements Executor {
     }
   }
 
+  /** The next host finishes the file changes that a dead one had begun. */
+  finishEdits(): void {
+    for (const call of this.#calls.values()) if (call.kind === 'edits') call.outcome ??= this.#make(call);
+  }
+
   async createSandbox(spec: SandboxSpec): Promise<SandboxInfo | Refusal> {
     return this.#answer('createSandbox', spec, async () => {
       const reused = this.#running.has(spec.session);
@@ -204,7 +216,8 @@ export class MemoryExecutor implements Executor {
         this.script(call.process, request);
       }
       if (call.kind !== 'process') return refuse('call_mismatch', 'this call id is a file change');
-      return call.process.read(0, Number.POSITIVE_INFINITY, waitMs);
+      await call.process.waitForEnd(waitMs);
+      return call.process.read(0, Number.POSITIVE_INFINITY, 0);
     });
   }
 

@@ -10,7 +10,16 @@
  * Sealed bytes: 1 (format) || nonce (12) || AES-256-GCM ciphertext || tag (16). The additional data names the place a
  * payload belongs to, so a payload that is moved to another event, stream or column does not open.
  */
-import { createCipheriv, createDecipheriv, createHash, hash, randomBytes } from 'node:crypto';
+
+import type { KeyObject } from 'node:crypto';
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createSecretKey,
+  hash,
+  randomBytes,
+} from 'node:crypto';
 import type { Json } from '../protocol/json.ts';
 import { canonicalJson } from '../protocol/json.ts';
 import type { StoredEvent } from './store.ts';
@@ -29,8 +38,19 @@ export type SealedPayload = { sealed: Uint8Array; commitment: Uint8Array };
 /** Members of an envelope that a leaf is made of: all that is in clear. */
 export type LeafHeader = Omit<StoredEvent, 'public' | 'private' | 'leafHash' | 'erased'>;
 
-function seal(key: Uint8Array, place: Place, plaintext: Uint8Array): Uint8Array {
-  const nonce = randomBytes(nonceBytes);
+/** Random bytes are drawn in blocks: a system call for each nonce and salt costs more than the cipher. */
+const randomBlockBytes = 4_096;
+let randomBlock = Buffer.alloc(0);
+
+function freshBytes(sizeBytes: number): Buffer {
+  if (randomBlock.length < sizeBytes) randomBlock = randomBytes(randomBlockBytes);
+  const bytes = randomBlock.subarray(0, sizeBytes);
+  randomBlock = randomBlock.subarray(sizeBytes);
+  return bytes;
+}
+
+function seal(key: KeyObject, place: Place, plaintext: Uint8Array): Uint8Array {
+  const nonce = freshBytes(nonceBytes);
   const cipher = createCipheriv('aes-256-gcm', key, nonce);
   cipher.setAAD(Buffer.from(JSON.stringify(place)));
   const body = cipher.update(plaintext);
@@ -39,7 +59,7 @@ function seal(key: Uint8Array, place: Place, plaintext: Uint8Array): Uint8Array 
 }
 
 /** Throws where the key, the place or a byte is not the one sealed. */
-function open(key: Uint8Array, place: Place, sealed: Uint8Array): Buffer {
+function open(key: KeyObject, place: Place, sealed: Uint8Array): Buffer {
   if (sealed[0] !== format) throw new Error(`sealed bytes of unknown format ${sealed[0]}`);
   const nonce = sealed.subarray(1, 1 + nonceBytes);
   const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: tagBytes });
@@ -49,27 +69,29 @@ function open(key: Uint8Array, place: Place, sealed: Uint8Array): Buffer {
   return Buffer.concat([body, decipher.final()]);
 }
 
-export function newStreamKey(): Uint8Array {
-  return randomBytes(keyBytes);
+export function masterKeyOf(bytes: Uint8Array): KeyObject {
+  return createSecretKey(bytes);
 }
 
-export function wrapStreamKey(masterKey: Uint8Array, stream: string, key: Uint8Array): Uint8Array {
-  return seal(masterKey, [stream, 'key'], key);
+/** A new key of a stream, and the form in which it is stored. */
+export function newStreamKey(masterKey: KeyObject, stream: string): { key: KeyObject; wrapped: Uint8Array } {
+  const bytes = randomBytes(keyBytes);
+  return { key: createSecretKey(bytes), wrapped: seal(masterKey, [stream, 'key'], bytes) };
 }
 
-export function unwrapStreamKey(masterKey: Uint8Array, stream: string, wrapped: Uint8Array): Uint8Array {
-  return open(masterKey, [stream, 'key'], wrapped);
+export function unwrapStreamKey(masterKey: KeyObject, stream: string, wrapped: Uint8Array): KeyObject {
+  return createSecretKey(open(masterKey, [stream, 'key'], wrapped));
 }
 
 /** `text` is the payload's JSON as it will be read back; the commitment is over its canonical form `value`. */
-export function sealPayload(key: Uint8Array, place: Place, text: string, value: Json): SealedPayload {
-  const salt = randomBytes(saltBytes);
+export function sealPayload(key: KeyObject, place: Place, text: string, value: Json): SealedPayload {
+  const salt = freshBytes(saltBytes);
   const sealed = seal(key, place, Buffer.concat([salt, Buffer.from(text)]));
   return { sealed, commitment: payloadCommitment(salt, value) };
 }
 
 export function openPayload(
-  key: Uint8Array,
+  key: KeyObject,
   place: Place,
   sealed: Uint8Array,
 ): { salt: Uint8Array; text: string } {
@@ -78,11 +100,11 @@ export function openPayload(
 }
 
 /** For texts that no proof speaks of (summaries). */
-export function sealText(key: Uint8Array, place: Place, text: string): Uint8Array {
+export function sealText(key: KeyObject, place: Place, text: string): Uint8Array {
   return seal(key, place, Buffer.from(text));
 }
 
-export function openText(key: Uint8Array, place: Place, sealed: Uint8Array): string {
+export function openText(key: KeyObject, place: Place, sealed: Uint8Array): string {
   return open(key, place, sealed).toString();
 }
 

@@ -7,6 +7,7 @@
  * - L1: the summary is reduced from exactly the events as they will be read.
  * - G3, G4: reservation, outbox and leaf hashes are in the events' own transaction.
  */
+import type { KeyObject } from 'node:crypto';
 import type { JsonObject } from '../../protocol/json.ts';
 import { eventSchemaVersion } from '../../session/events.ts';
 import { leafHash, openText, sealPayload, sealText } from '../seal.ts';
@@ -134,7 +135,7 @@ function writeEvents(
 function writeEvent(
   { statements }: Database,
   request: WireAppend,
-  key: Uint8Array,
+  key: KeyObject,
   event: WireNewEvent,
   seq: number,
   time: string,

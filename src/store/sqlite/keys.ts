@@ -2,33 +2,33 @@
  * The keys of streams, unwrapped, for the streams lately used. The table is the truth: what a rolled-back transaction
  * wrote must be forgotten here too.
  */
-import { newStreamKey, unwrapStreamKey, wrapStreamKey } from '../seal.ts';
+import type { KeyObject } from 'node:crypto';
+import { masterKeyOf, newStreamKey, unwrapStreamKey } from '../seal.ts';
 import type { Tenant } from '../store.ts';
 import type { Statements } from './statements.ts';
 
 const maxCached = 2_048;
 
 export class Keys {
-  readonly #masterKey: Uint8Array;
+  readonly #masterKey: KeyObject;
   readonly #statements: Statements;
-  readonly #cache = new Map<string, Uint8Array>();
+  readonly #cache = new Map<string, KeyObject>();
 
   constructor(masterKey: Uint8Array, statements: Statements) {
-    this.#masterKey = masterKey;
+    this.#masterKey = masterKeyOf(masterKey);
     this.#statements = statements;
   }
 
-  create(tenant: Tenant, stream: string): Uint8Array {
-    const key = newStreamKey();
+  create(tenant: Tenant, stream: string): KeyObject {
     const { organization, project } = tenant;
-    const wrapped = wrapStreamKey(this.#masterKey, stream, key);
+    const { key, wrapped } = newStreamKey(this.#masterKey, stream);
     this.#statements.insertKey.run({ organization, project, stream, wrapped });
     this.#remember(stream, key);
     return key;
   }
 
   /** Null where the stream is erased or does not exist. */
-  of(stream: string): Uint8Array | null {
+  of(stream: string): KeyObject | null {
     const cached = this.#cache.get(stream);
     if (cached !== undefined) return cached;
     const row = this.#statements.keyOf.get({ stream });
@@ -60,7 +60,7 @@ export class Keys {
     this.#cache.clear();
   }
 
-  #remember(stream: string, key: Uint8Array): void {
+  #remember(stream: string, key: KeyObject): void {
     if (this.#cache.size >= maxCached) {
       const oldest = this.#cache.keys().next();
       if (!oldest.done) this.#cache.delete(oldest.value);

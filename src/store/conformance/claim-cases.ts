@@ -1,0 +1,151 @@
+/** Ownership: fences, expected sequences, claims, release, reaping and waking (L3). */
+import { expect } from 'vitest';
+import type { Cases } from './scratch.ts';
+import { appendOf, claimed, create, draft, okOf, readAll, tenant } from './scratch.ts';
+
+export const claimCases: Cases = {
+  "an owner's append carries its fence; a stale one is refused and leaves no row": async ({ store }) => {
+    const { fence } = await claimed(store, 's');
+    okOf(await store.append(appendOf('s', { fence })));
+    expect(await store.reap([])).toBe(1);
+    const [next] = await store.claim('wrkr_two', 1);
+    const stale = await store.append(
+      appendOf('s', { fence, request: { key: 'k', hash: 'h' }, outbox: [{ id: 'm', kind: 'x', body: {} }] }),
+    );
+    expect(stale).toEqual({ status: 'fenced', fence: next?.fence });
+    expect(await store.pendingOutbox(10)).toEqual([]);
+    expect((await readAll(store, 's')).map((event) => event.fence)).toEqual([null, fence]);
+    okOf(await store.append(appendOf('s', { request: { key: 'k', hash: 'h' } })));
+  },
+
+  'an owner that has released may not append any more under its old fence': async ({ store }) => {
+    const { fence, head } = await claimed(store, 's');
+    expect(await store.release('s', fence, head, null)).toBe('ok');
+    expect(await store.append(appendOf('s', { fence }))).toMatchObject({ status: 'fenced' });
+    expect(await store.release('s', fence, head, null)).toBe('fenced');
+  },
+
+  'an interrupt that slips in after the fold makes the next intent move, not commit': async ({ store }) => {
+    const { fence, head } = await claimed(store, 's');
+    const [interrupt, intent] = await Promise.all([
+      store.append(appendOf('s', { events: [draft({ type: 'user.interrupt' })] })),
+      store.append(appendOf('s', { events: [draft({ type: 'intent' })], fence, expectedSeq: head })),
+    ]);
+    okOf(interrupt);
+    expect(intent).toEqual({ status: 'moved', head: head + 1 });
+    expect((await readAll(store, 's')).map(({ type }) => type)).toEqual(['test.happened', 'user.interrupt']);
+  },
+
+  'of two writers who folded the same head exactly one is written': async ({ store }) => {
+    await create(store, 's');
+    for (let head = 1; head <= 20; head++) {
+      const results = await Promise.all(
+        [1, 2, 3].map(() => store.append(appendOf('s', { expectedSeq: head }))),
+      );
+      expect(results.map(({ status }) => status).sort()).toEqual(['moved', 'moved', 'ok']);
+    }
+    expect(await readAll(store, 's')).toHaveLength(21);
+  },
+
+  'concurrent claims give each stream to one worker, each under a higher fence': async ({ store }) => {
+    const streams = Array.from({ length: 30 }, (_, n) => `s${n}`);
+    await Promise.all(streams.map((stream) => create(store, stream, { wakeAt: 0 })));
+    const workers = ['a', 'b', 'c', 'd'];
+    const claims = await Promise.all(workers.map((worker) => store.claim(worker, 10)));
+    expect(claims.every((some) => some.length <= 10)).toBe(true);
+    expect(
+      claims
+        .flat()
+        .map(({ stream }) => stream)
+        .sort(),
+    ).toEqual([...streams].sort());
+    for (const claim of claims.flat()) expect(claim).toMatchObject({ ...tenant, fence: 1, head: 1 });
+    expect(await store.claim('e', 10)).toEqual([]);
+    expect((await store.stream(tenant, 's0'))?.owner).toMatch(/^[abcd]$/);
+    await store.reap([]);
+    const [again] = await store.claim('e', 1);
+    expect(again?.fence).toBe(3);
+  },
+
+  'a stream nobody woke is not claimed': async ({ store }) => {
+    await create(store, 's');
+    expect(await store.claim('a', 10)).toEqual([]);
+    expect(await store.nextWakeAt()).toBeNull();
+  },
+
+  'a stream sleeps until its time, over a restart too': async (scratch) => {
+    const wakeAt = scratch.clock.nowMs + 60_000;
+    await create(scratch.store, 's', { wakeAt });
+    await create(scratch.store, 't', { wakeAt: wakeAt + 1 });
+    await scratch.reopen();
+    expect(await scratch.store.nextWakeAt()).toBe(wakeAt);
+    expect(await scratch.store.claim('a', 10)).toEqual([]);
+    scratch.clock.nowMs = wakeAt;
+    expect((await scratch.store.claim('a', 10)).map(({ stream }) => stream)).toEqual(['s']);
+    expect(await scratch.store.nextWakeAt()).toBe(wakeAt + 1);
+  },
+
+  'the longest waiting stream is claimed first': async ({ store }) => {
+    await create(store, 'late', { wakeAt: 3 });
+    await create(store, 'early', { wakeAt: 1 });
+    await create(store, 'middle', { wakeAt: 2 });
+    const order: (string | undefined)[] = [];
+    for (let n = 0; n < 3; n++) order.push((await store.claim('a', 1))[0]?.stream);
+    expect(order).toEqual(['early', 'middle', 'late']);
+  },
+
+  'a later wake does not postpone an earlier one': async (scratch) => {
+    const { store, clock } = scratch;
+    await create(store, 's', { wakeAt: clock.nowMs });
+    await store.append(appendOf('s', { wakeAt: clock.nowMs + 86_400_000 }));
+    await store.append(appendOf('s'));
+    expect(await store.nextWakeAt()).toBe(clock.nowMs);
+  },
+
+  'release is refused when an input came after the last fold, and then the owner still owns': async ({
+    store,
+  }) => {
+    const { fence, head } = await claimed(store, 's');
+    await store.append(appendOf('s', { wakeAt: 0 }));
+    expect(await store.release('s', fence, head, null)).toBe('moved');
+    expect(await store.claim('wrkr_two', 1)).toEqual([]);
+    okOf(await store.append(appendOf('s', { fence, expectedSeq: head + 1 })));
+    expect(await store.release('s', fence, head + 2, null)).toBe('ok');
+    expect(await store.nextWakeAt()).toBeNull();
+  },
+
+  'a released stream wakes at the time its owner named': async (scratch) => {
+    const { store, clock } = scratch;
+    const { fence, head } = await claimed(store, 's');
+    const wakeAt = clock.nowMs + 1_000;
+    expect(await store.release('s', fence, head, wakeAt)).toBe('ok');
+    expect(await store.nextWakeAt()).toBe(wakeAt);
+    expect(await store.claim('b', 1)).toEqual([]);
+    clock.nowMs = wakeAt;
+    expect(await store.claim('b', 1)).toMatchObject([{ stream: 's', fence: fence + 1 }]);
+  },
+
+  'a release under a stale fence is refused': async ({ store }) => {
+    const { fence, head } = await claimed(store, 's');
+    await store.reap([]);
+    await store.claim('wrkr_two', 1);
+    expect(await store.release('s', fence, head, null)).toBe('fenced');
+    expect(await store.release('unknown', 1, 0, null)).toBe('fenced');
+    expect((await store.stream(tenant, 's'))?.owner).toBe('wrkr_two');
+  },
+
+  'reaping frees what dead workers owned, spares the living, and fences the dead': async (scratch) => {
+    const dead = await claimed(scratch.store, 'd', 'wrkr_dead');
+    const living = await claimed(scratch.store, 'l', 'wrkr_living');
+    await scratch.reopen();
+    expect(await scratch.store.reap(['wrkr_living'])).toBe(1);
+    expect(await scratch.store.reap(['wrkr_living'])).toBe(0);
+    okOf(await scratch.store.append(appendOf('l', { fence: living.fence })));
+    expect(await scratch.store.append(appendOf('d', { fence: dead.fence }))).toMatchObject({
+      status: 'fenced',
+    });
+    expect(await scratch.store.claim('wrkr_living', 10)).toMatchObject([
+      { stream: 'd', fence: dead.fence + 2 },
+    ]);
+  },
+};

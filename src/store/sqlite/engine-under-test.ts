@@ -1,0 +1,12 @@
+/** The SQLite engine as the conformance suite opens it, in the test's process and in the child that gets killed. */
+import type { Store } from '../store.ts';
+import { openSqliteStore } from './sqlite-store.ts';
+
+const summarizeModule = new URL('../conformance/count-summary.ts', import.meta.url);
+
+export function open(
+  directory: string,
+  options: { now?: () => number; maxPages?: number } = {},
+): Promise<Store> {
+  return openSqliteStore({ directory, summarizeModule, ...options });
+}

@@ -10,6 +10,7 @@
 import { append } from './append.ts';
 import { claim, nextWakeAt, reap, release } from './claims.ts';
 import type { Database } from './database.ts';
+import type { Failure } from './failures.ts';
 import { failureOf } from './failures.ts';
 import { ackOutbox, pendingOutbox, reservation } from './ledger.ts';
 import { leaves, read, readById } from './read.ts';
@@ -72,13 +73,26 @@ export function forgetInWal({ db }: Database): void {
   }
 }
 
+/** SQLite rolls a whole transaction back by itself after some errors (a full disk): then all of the batch is undone. */
+class RolledBack extends Error {
+  readonly failure: Failure;
+
+  constructor(failure: Failure) {
+    super(failure.message);
+    this.failure = failure;
+  }
+}
+
+const noReason: Failure = { kind: 'unavailable', message: 'the database rolled the transaction back' };
+
 function commit(database: Database, writing: readonly Request[]): Reply[] {
   try {
     return transaction(database, writing);
   } catch (error) {
     // Whatever broke the transaction broke it for all; nobody has been answered yet.
     if (writing.length > 1) return writing.flatMap((request) => commit(database, [request]));
-    return writing.map(({ id }) => ({ id, ok: false, failure: failureOf(error) }));
+    const failure = error instanceof RolledBack ? error.failure : failureOf(error);
+    return writing.map(({ id }) => ({ id, ok: false, failure }));
   }
 }
 
@@ -100,8 +114,7 @@ function inSavepoint(database: Database, request: Request): Reply {
   const { db, keys } = database;
   db.exec('SAVEPOINT one');
   const reply = answer(database, request);
-  // SQLite rolls a whole transaction back by itself after some errors: then all of the batch is undone.
-  if (!db.isTransaction) throw new Error('the transaction was rolled back by the database');
+  if (!db.isTransaction) throw new RolledBack(reply.ok ? noReason : reply.failure);
   if (!changedSomething(reply)) {
     db.exec('ROLLBACK TO one');
     if (request.op === 'append') keys.forget(request.args.stream);

@@ -93,7 +93,7 @@ function received(snapshot: Snapshot) {
     /^(\w+) refs\/scriptorium\/shallow$/m,
   )?.[1];
   if (shallow)
-    writeFileSync(path.join(into, '.git', 'shallow'), git(into, 'cat-file', 'blob', shallow) + '\n');
+    writeFileSync(path.join(into, '.git', 'shallow'), `${git(into, 'cat-file', 'blob', shallow)}\n`);
   const tree = git(into, 'ls-tree', '-r', '-z', snapshot.snapshotCommit)
     .split('\0')
     .filter(Boolean)

@@ -1,0 +1,108 @@
+/**
+ * `scriptorium doctor`: what this machine can isolate, what is configured, and what to do about each lack. Asks the
+ * running server, which may be elsewhere and see more or less than we do; without one it looks for itself.
+ */
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import path from 'node:path';
+import type { JsonObject } from '../protocol/json.ts';
+import { defaultDataDir } from './data-dir.ts';
+import type { ExitCode } from './ending.ts';
+import { exitCodes, Refused } from './ending.ts';
+import type { ServerOptions } from './server/connect.ts';
+import { connect } from './server/connect.ts';
+import type { Terminal } from './terminal/terminal.ts';
+import { safeText } from './terminal/text.ts';
+
+export type DoctorOptions = ServerOptions & { json?: boolean };
+
+type Check = { check: string; ok: boolean; found: string; remedy: string | null; required: boolean };
+
+export async function doctor(options: DoctorOptions, terminal: Terminal): Promise<ExitCode> {
+  const dataDir = path.resolve(options.dataDir ?? defaultDataDir());
+  const { report, by } = await reportOf(options, dataDir, terminal);
+  const checks = readChecks(report);
+  if (by === null) checks.push(await dataDirCheck(dataDir));
+  const isUsable = checks.every((check) => check.ok || !check.required);
+  if (options.json === true) terminal.out(JSON.stringify({ ...report, by, checks, usable: isUsable }));
+  else print(checks, by, isUsable, terminal);
+  return isUsable ? exitCodes.done : exitCodes.error;
+}
+
+async function reportOf(options: DoctorOptions, dataDir: string, terminal: Terminal) {
+  const isNamed = options.url !== undefined || (process.env.SCRIPTORIUM_URL ?? '') !== '';
+  try {
+    const client = await connect({ ...options, dataDir, terminal, patienceMs: 0 });
+    return { report: await client.get<JsonObject>('/v1/doctor'), by: client.url };
+  } catch (error) {
+    if (isNamed || !(error instanceof Refused)) throw error;
+    const { doctorHere } = await import('./up.ts');
+    return { report: await doctorHere(dataDir), by: null };
+  }
+}
+
+/** Lacks without which no agent can run sealed. All others cost something, and the report says what. */
+const REQUIRED = new Set(['system', 'native programs', 'bubblewrap', 'seccomp', 'sandbox', 'data directory']);
+
+function readChecks(report: JsonObject): Check[] {
+  const checks = Array.isArray(report.checks) ? report.checks : [];
+  return checks.flatMap((one): Check[] => {
+    if (one === null || typeof one !== 'object' || Array.isArray(one)) return [];
+    const text = (key: string) => (typeof one[key] === 'string' ? safeText(one[key]).trim() : '');
+    const name = text('check');
+    return [
+      {
+        check: name,
+        ok: one.ok === true,
+        found: text('found'),
+        remedy: text('remedy') || null,
+        required: REQUIRED.has(name),
+      },
+    ];
+  });
+}
+
+async function dataDirCheck(dataDir: string): Promise<Check> {
+  let folder = dataDir;
+  for (;;) {
+    try {
+      await access(folder, constants.W_OK);
+      return {
+        check: 'data directory',
+        ok: true,
+        found: `${dataDir} can be written`,
+        remedy: null,
+        required: true,
+      };
+    } catch (error) {
+      const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+      if (isMissing && path.dirname(folder) !== folder) {
+        folder = path.dirname(folder);
+        continue;
+      }
+      const remedy = 'choose another with --data-dir or SCRIPTORIUM_DATA_DIR';
+      return {
+        check: 'data directory',
+        ok: false,
+        found: `${dataDir} cannot be written`,
+        remedy,
+        required: true,
+      };
+    }
+  }
+}
+
+function print(checks: Check[], by: string | null, isUsable: boolean, terminal: Terminal): void {
+  terminal.out(by === null ? 'No server runs; this is what this machine has:' : `The server at ${by} says:`);
+  const width = Math.max(...checks.map((check) => check.check.length), 0);
+  for (const check of checks) {
+    const mark = check.ok
+      ? terminal.paint('green', 'ok ')
+      : terminal.paint(check.required ? 'red' : 'yellow', check.required ? 'NO ' : 'no ');
+    terminal.out(`  ${mark} ${check.check.padEnd(width)}  ${check.found}`);
+    if (!check.ok && check.remedy !== null) terminal.out(`      ${' '.repeat(width)}→ ${check.remedy}`);
+  }
+  terminal.out(
+    isUsable ? 'Agents can run sealed here.' : 'Agents cannot run sealed here: see what to do above.',
+  );
+}

@@ -1,0 +1,166 @@
+/**
+ * The `scriptorium` command: what can be typed, each command in a file of its own that is loaded only when asked for.
+ *
+ * An expected ending is printed as one line and what to do about it; the exit code says which kind it is
+ * (`ending.ts`, docs/cli.md). Stack traces are for bugs, and for `--debug`.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import type { ExitCode } from './ending.ts';
+import { exitCodes, Refused } from './ending.ts';
+import { processTerminal } from './terminal/terminal.ts';
+import { safeText } from './terminal/text.ts';
+
+const terminal = processTerminal();
+let exitCode: number = exitCodes.done;
+
+/** Wraps a command: its exit code becomes ours. */
+function ends<A extends unknown[]>(work: (...args: A) => Promise<ExitCode>): (...args: A) => Promise<void> {
+  return async (...args) => {
+    exitCode = await work(...args);
+  };
+}
+
+function versionOf(): string {
+  for (const up of ['../../package.json', '../../../package.json']) {
+    try {
+      const text = readFileSync(new URL(up, import.meta.url), 'utf8');
+      return String((JSON.parse(text) as { version?: unknown }).version);
+    } catch {
+      // From dist/ the package lies one folder further up.
+    }
+  }
+  return 'unknown';
+}
+
+const program = new Command('scriptorium')
+  .description('A durable runtime for Codex-like agents that you run yourself')
+  .version(versionOf(), '-V, --version')
+  .option('--debug', 'print stack traces')
+  .showHelpAfterError('(scriptorium --help shows what can be typed)')
+  .exitOverride()
+  .configureHelp({ showGlobalOptions: false });
+
+/** A command that talks to a server. */
+function talking(name: string, description: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .option('--url <url>', 'server to talk to (SCRIPTORIUM_URL; default: the one on this data directory)')
+    .option('--api-key <key>', 'key for it (SCRIPTORIUM_API_KEY)')
+    .option('--data-dir <path>', 'where a local server keeps its data (SCRIPTORIUM_DATA_DIR)');
+}
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+program
+  .command('up')
+  .description('start the server')
+  .option('--data-dir <path>', 'where everything is kept (SCRIPTORIUM_DATA_DIR)')
+  .option('--port <port>', 'port to listen on; 0 takes a free one (default: 7717)')
+  .option('--host <address>', 'address to listen on (default: 127.0.0.1)')
+  .option('--json', 'print one line of JSON with url and api_key')
+  .option(
+    '--bind </from:/to[:ro]>',
+    'show a folder or file of this machine in every sandbox; repeatable',
+    collect,
+    [],
+  )
+  .option('--prices <file>', 'JSON file with prices of models')
+  .option('--allow-unisolated', 'run agents WITHOUT a sandbox; every session says so loudly')
+  .action(ends(async (options) => (await import('./up.ts')).up(options, terminal)));
+
+talking('run <task>', 'give an agent a task, watch it, and see the diff')
+  .option('--repo <folder>', 'repository to work on, taken as it is, uncommitted work included')
+  .option('--model <id>', 'model (SCRIPTORIUM_MODEL)')
+  .option('--effort <effort>', 'low, medium, high, xhigh or max')
+  .option('--ask', 'ask before every command and every change of a file')
+  .option('--detach', 'do not wait')
+  .option('--json', 'one JSON event per line')
+  .action(ends(async (task, options) => (await import('./run.ts')).run(task, options, terminal)));
+
+talking('apply <session>', 'bring what a session made into your repository, as a branch')
+  .option('--repo <folder>', 'your repository (default: .)')
+  .option('--branch <name>', 'name of the branch (default: scriptorium/<short id>)')
+  .option('--json', 'print the result as JSON')
+  .action(ends(async (id, options) => (await import('./apply.ts')).apply(id, options, terminal)));
+
+talking('ls', 'list sessions, newest first')
+  .option('--all', 'archived ones too')
+  .option('--limit <n>', 'at most so many (default: 20)')
+  .option('--json', 'one JSON object per line')
+  .action(ends(async (options) => (await import('./ls.ts')).ls(options, terminal)));
+
+talking('show <session>', 'show a session: status, cost, what it waits for, its last words, its diff')
+  .option('--no-diff', 'leave the diff out')
+  .option('--json', 'print the session as JSON')
+  .action(ends(async (id, options) => (await import('./show.ts')).show(id, options, terminal)));
+
+talking('attach <session>', 'watch a session until it rests')
+  .option('--json', 'one JSON event per line')
+  .action(ends(async (id, options) => (await import('./attach.ts')).attach(id, options, terminal)));
+
+talking('send <session> <text>', 'say something to a session')
+  .option('--steer', 'into the running turn, at its next step, instead of after it')
+  .option('--json', 'print the event as JSON')
+  .action(ends(async (id, text, options) => (await import('./send.ts')).send(id, text, options, terminal)));
+
+talking('interrupt <session>', 'stop what the agent does now').action(
+  ends(async (id, options) => (await import('./interrupt.ts')).interrupt(id, options, terminal)),
+);
+
+talking('events <session>', 'print the log of a session')
+  .option('--follow', 'go on as it grows')
+  .option('--operator', 'with what the driver recorded')
+  .option('--json', 'one JSON event per line')
+  .action(ends(async (id, options) => (await import('./events.ts')).events(id, options, terminal)));
+
+talking(
+  'confirm <session> [tool_use_id]',
+  'answer a call that waits for permission; without an answer, show it',
+)
+  .option('--allow', 'let it run')
+  .option('--deny [why]', 'do not; the agent is told why')
+  .option('--all', 'answer all that wait')
+  .action(
+    ends(async (id, call, options) => (await import('./confirm.ts')).confirm(id, call, options, terminal)),
+  );
+
+talking('archive <session>', 'end a session for good and keep its history').action(
+  ends(async (id, options) => (await import('./archive.ts')).archive(id, options, terminal)),
+);
+
+talking('rm <session>', 'delete a session with its sandbox and history').action(
+  ends(async (id, options) => (await import('./rm.ts')).remove(id, options, terminal)),
+);
+
+talking('doctor', 'say what this machine can isolate and what to do about each lack')
+  .option('--json', 'print the report as JSON')
+  .action(ends(async (options) => (await import('./doctor.ts')).doctor(options, terminal)));
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+  const isDebug = program.opts().debug === true;
+  if (error instanceof Refused || (error as Error | null)?.name === 'GitMissing') {
+    terminal.err(`${terminal.paint('red', 'error:')} ${safeText((error as Error).message)}`);
+    const hint = error instanceof Refused ? error.hint : null;
+    if (hint !== null) terminal.err(`  ${safeText(hint)}`);
+    if (isDebug) terminal.err(String((error as Error).stack));
+    return error instanceof Refused ? error.exitCode : exitCodes.error;
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  terminal.err(`${terminal.paint('red', 'error:')} ${safeText(message)}`);
+  terminal.err(
+    isDebug && error instanceof Error ? String(error.stack) : '  this should not happen; --debug shows where',
+  );
+  return exitCodes.error;
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  exitCode = report(error);
+}
+// Connections kept for reuse would hold the process for seconds; what was written has to get out first.
+await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
+process.exit(exitCode);

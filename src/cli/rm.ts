@@ -1,0 +1,15 @@
+/** `scriptorium rm`: deletes a session, its sandbox and its history. What was not applied is gone. */
+import type { ExitCode } from './ending.ts';
+import { exitCodes } from './ending.ts';
+import type { ServerOptions } from './server/connect.ts';
+import { connect } from './server/connect.ts';
+import { resolveSession } from './server/sessions.ts';
+import type { Terminal } from './terminal/terminal.ts';
+
+export async function remove(typed: string, options: ServerOptions, terminal: Terminal): Promise<ExitCode> {
+  const client = await connect({ ...options, terminal });
+  const id = await resolveSession(client, typed);
+  await client.delete(`/v1/sessions/${id}`);
+  terminal.err(`deleted ${id}`);
+  return exitCodes.done;
+}

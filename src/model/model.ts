@@ -66,10 +66,14 @@ export type ModelOutcome =
 
 export type CallOptions = { signal: AbortSignal; onPreview: (preview: Preview) => void };
 
+/** What one call may use, below what the prefix allows. */
+export type CallLimits = { maxOutputTokens: number };
+
 export interface Model {
   readonly provider: string;
   readonly wire: string;
-  render(request: ModelRequest): RenderedRequest;
+  /** `limits` clamps this one call (G3) without touching the session's prefix; it stands behind the history. */
+  render(request: ModelRequest, limits?: CallLimits): RenderedRequest;
   call(rendered: RenderedRequest, options: CallOptions): Promise<ModelOutcome>;
 }
 

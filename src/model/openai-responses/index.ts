@@ -38,13 +38,13 @@ export function createOpenAiResponses(options: OpenAiResponsesOptions): Model {
   return {
     provider: origin.provider,
     wire,
-    render(request) {
+    render(request, limits) {
       let renderer = renderers.get(request.prefix);
       if (renderer === undefined) {
         renderer = createRenderer(request.prefix, origin);
         renderers.set(request.prefix, renderer);
       }
-      return renderer.render(request.history);
+      return renderer.render(request.history, limits);
     },
     async call(rendered, callOptions) {
       return performCall(await loadSdk(), connection, rendered, callOptions);

@@ -97,8 +97,9 @@ describe('a rendered request', () => {
       fc.property(prefixes, history, history, (start, first, more) => {
         const shorter = textOf(renderRequest({ prefix: start, history: first }, origin));
         const longer = textOf(renderRequest({ prefix: start, history: [...first, ...more] }, origin));
-        expect(shorter.endsWith(']}')).toBe(true);
-        expect(longer.startsWith(shorter.slice(0, -2))).toBe(true);
+        const tail = start.maxOutputTokens === null ? ']}' : '],"max_output_tokens":4096}';
+        expect(shorter.endsWith(tail)).toBe(true);
+        expect(longer.startsWith(shorter.slice(0, -tail.length))).toBe(true);
       }),
     );
   });
@@ -108,7 +109,11 @@ describe('a rendered request', () => {
       fc.property(prefixes, history, (start, items) => {
         const rendered = renderRequest({ prefix: start, history: items }, origin);
         const body = bodyOf(rendered);
-        expect(Object.keys(body).at(-1)).toBe('input');
+        expect(
+          Object.keys(body)
+            .filter((name) => name !== 'max_output_tokens')
+            .at(-1),
+        ).toBe('input');
         expect(rendered.sha256).toBe(createHash('sha256').update(Buffer.concat(rendered.body)).digest('hex'));
       }),
     );
@@ -225,6 +230,20 @@ describe('the constant part', () => {
       '"properties":{"file_path":{},"old_string":{},"new_string":{"type":"string"},"a":{}}',
     );
     expect(text).toContain('"strict":false');
+  });
+});
+
+describe('a limit for one call', () => {
+  it('never changes a byte before the end of the history, and never allows more than the prefix does', () => {
+    const renderer = createRenderer({ ...prefix, maxOutputTokens: 1000 }, origin);
+    const history: HistoryItem[] = [{ type: 'user', content: [{ type: 'text', text: 'Hello' }] }];
+    const free = textOf(renderer.render(history));
+    const clamped = textOf(renderer.render(history, { maxOutputTokens: 200 }));
+    expect(clamped).toBe(free.replace('"max_output_tokens":1000', '"max_output_tokens":200'));
+    expect(textOf(renderer.render(history, { maxOutputTokens: 5000 }))).toBe(free);
+    expect(
+      bodyOf(renderRequest({ prefix, history }, origin, { maxOutputTokens: 64 })).max_output_tokens,
+    ).toBe(64);
   });
 });
 

@@ -4,6 +4,7 @@
  * Promises kept here
  * - L7: rendering is pure, and prefix-stable: everything constant comes first and `input` last, so that a longer
  *   history is a byte-extension of a shorter one up to the closing `]}`. Prompt caches depend on it.
+ * - G3: only a limit on output stands behind `input`, because it may change from call to call.
  * - L7: bytes do not depend on the key order in which a database gives an item back; every object is written in
  *   canonical order. Only the properties of a tool's input follow the schema's own `required` first, because models
  *   write arguments in the order in which they read about them, and `required` is an array that no store reorders.
@@ -16,7 +17,7 @@ import { createHash } from 'node:crypto';
 import type { ContentBlock } from '../../protocol/content.ts';
 import { canonicalJson, type Json, type JsonObject } from '../../protocol/json.ts';
 import type { HistoryItem, ModelRequest, OutputItem, RequestPrefix } from '../../session/model-request.ts';
-import type { RenderedRequest } from '../model.ts';
+import type { CallLimits, RenderedRequest } from '../model.ts';
 
 export const wire = 'openai-responses';
 
@@ -24,17 +25,16 @@ export const wire = 'openai-responses';
 export type Origin = { provider: string };
 
 export interface Renderer {
-  render(history: Iterable<HistoryItem>): RenderedRequest;
+  render(history: Iterable<HistoryItem>, limits?: CallLimits): RenderedRequest;
 }
 
-const tail = Buffer.from(']}');
 const leastBufferBytes = 16 * 1024;
 const growth = 1.5;
 const callIdLimit = 64;
 
 /** The one-shot form. Pure; byte-identical to what a renderer gives for the same request. */
-export function renderRequest(request: ModelRequest, origin: Origin): RenderedRequest {
-  return createRenderer(request.prefix, origin).render(request.history);
+export function renderRequest(request: ModelRequest, origin: Origin, limits?: CallLimits): RenderedRequest {
+  return createRenderer(request.prefix, origin).render(request.history, limits);
 }
 
 /**
@@ -76,7 +76,7 @@ export function createRenderer(prefix: RequestPrefix, origin: Origin): Renderer 
   }
 
   return {
-    render(history) {
+    render(history, limits) {
       let count = 0;
       for (const item of history) {
         if (count < items.length && items[count] !== item) truncate(count);
@@ -84,6 +84,7 @@ export function createRenderer(prefix: RequestPrefix, origin: Origin): Renderer 
         count += 1;
       }
       if (count < items.length) truncate(count);
+      const tail = Buffer.from(renderTail(prefix, limits));
       const sha256 = hash.copy().update(tail).digest('hex');
       return { body: [buffer.subarray(0, end), tail], sha256 };
     },
@@ -105,11 +106,15 @@ function renderHead(prefix: RequestPrefix): string {
     ['parallel_tool_calls', 'true'],
   ];
   if (prefix.effort !== null) members.push(['reasoning', canonicalJson({ effort: prefix.effort })]);
-  if (prefix.maxOutputTokens !== null) members.push(['max_output_tokens', String(prefix.maxOutputTokens)]);
   members.push(['prompt_cache_key', JSON.stringify(prefix.cacheKey)]);
   if (reasons(prefix.model)) members.push(['include', '["reasoning.encrypted_content"]']);
   members.push(['store', 'false'], ['stream', 'true']);
   return `{${members.map(([name, value]) => `"${name}":${value}`).join(',')},"input":[`;
+}
+
+function renderTail(prefix: RequestPrefix, limits: CallLimits | undefined): string {
+  const allowed = [prefix.maxOutputTokens, limits?.maxOutputTokens ?? null].filter((limit) => limit !== null);
+  return allowed.length === 0 ? ']}' : `],"max_output_tokens":${Math.min(...allowed)}}`;
 }
 
 /** Models before the reasoning ones answer 400 to a request for encrypted reasoning. */

@@ -98,6 +98,20 @@ it('patterns that make others search for ever are answered', () => {
   }
 });
 
+it('a pattern and paths that are made for each other come to an end', () => {
+  const compiled = compileGlob(`**/${'{a,b}*'.repeat(60)}${'?'.repeat(60)}`);
+  if (!compiled.ok) throw new Error(compiled.message);
+  let seed = 1;
+  for (let index = 0; index < 50_000 && !compiled.glob.isExhausted; index++) {
+    const name = Array.from({ length: 200 }, () =>
+      'ab'.charAt(((seed = (seed * 48_271) % 2_147_483_647) >> 8) & 1),
+    );
+    compiled.glob.matches(name.join(''));
+  }
+  expect(compiled.glob.isExhausted).toBe(true);
+  expect(compiled.glob.matches('b'.repeat(300))).toBe(false);
+});
+
 it('any text is a pattern or is refused, and neither throws', () => {
   const hostile = fc.array(fc.constantFrom('*', '{', '}', ',', '[', ']', '!', '-', '\\', '/', 'a'), {
     maxLength: 40,

@@ -2,7 +2,8 @@
  * Glob patterns as a state machine: `*`, `?`, `[...]`, `{a,b}` (nested, too) and `**` as a whole segment.
  *
  * Matching takes time proportional to path times pattern, whatever they are: all readings of the pattern are followed
- * at once, none is ever tried again. Both come from a model, so this is a promise, not an optimisation.
+ * at once, none is ever tried again, and there is an end to all work. Both come from a model, so this is a promise, not
+ * an optimisation.
  */
 
 type Accepts = (character: string) => boolean;
@@ -28,53 +29,89 @@ export function compileGlob(pattern: string): CompiledGlob {
   }
 }
 
-/** Matches whole paths relative to the searched directory. Remembers directories, since walks share them. */
+/** All readings of the pattern that are still possible at a place in a path. */
+type Reached = { states: number[]; isMatch: boolean; next: Map<string, Reached> };
+
+/** About a second of work; a pattern that a person would write stays below a thousandth of it. */
+const maxSteps = 30_000_000;
+
+/** Matches whole paths relative to the searched directory. Remembers what it met, since paths resemble each other. */
 export class Glob {
   readonly #states: State[];
-  readonly #afterDirectory = new Map<string, number[]>();
+  readonly #known = new Map<string, Reached>();
+  readonly #afterDirectory = new Map<string, Reached>();
+  /** For each state, in which closure it was met last. */
+  readonly #metIn: Uint32Array;
+  #closures = 0;
+  #steps = 0;
 
   constructor(states: State[]) {
     this.#states = states;
+    this.#metIn = new Uint32Array(states.length);
+    this.#afterDirectory.set('', this.#closure([0]));
+  }
+
+  /** Nothing matches any more once pattern and paths together took too much work. */
+  get isExhausted(): boolean {
+    return this.#steps > maxSteps;
   }
 
   matches(path: string): boolean {
     const slash = path.lastIndexOf('/');
-    const reached = this.#advance(this.#directory(path.slice(0, slash + 1)), path.slice(slash + 1));
-    return reached.includes(this.#states.length - 1);
+    return this.#advance(this.#directory(path.slice(0, slash + 1)), path.slice(slash + 1)).isMatch;
   }
 
-  /** States reached by a directory's path with its final slash. */
-  #directory(path: string): number[] {
+  /** `path` with its final slash. */
+  #directory(path: string): Reached {
     const known = this.#afterDirectory.get(path);
     if (known) return known;
     const parentEnd = path.slice(0, -1).lastIndexOf('/') + 1;
-    const reached =
-      path === ''
-        ? this.#closure([0])
-        : this.#advance(this.#directory(path.slice(0, parentEnd)), path.slice(parentEnd));
+    const reached = this.#advance(this.#directory(path.slice(0, parentEnd)), path.slice(parentEnd));
     this.#afterDirectory.set(path, reached);
     return reached;
   }
 
-  #advance(from: number[], text: string): number[] {
-    let states = from;
+  #advance(from: Reached, text: string): Reached {
+    let reached = from;
     for (const character of text) {
-      if (states.length === 0) break;
-      const targets: number[] = [];
-      for (const index of states) {
-        const state = this.#states[index] as State;
-        if (state.accepts?.(character)) targets.push(state.next);
-      }
-      states = this.#closure(targets);
+      const known = reached.next.get(character);
+      const next: Reached = known ?? this.#step(reached, character);
+      if (!known) reached.next.set(character, next);
+      reached = next;
     }
-    return states;
+    return reached;
   }
 
-  #closure(from: number[]): number[] {
-    const reached = new Set(from);
-    // A set grows while it is iterated: this visits what is added, too.
-    for (const index of reached) for (const free of (this.#states[index] as State).free) reached.add(free);
-    return [...reached];
+  #step(from: Reached, character: string): Reached {
+    if (this.isExhausted) return this.#closure([]);
+    const targets: number[] = [];
+    for (const index of from.states) {
+      const state = this.#states[index] as State;
+      if (state.accepts?.(character)) targets.push(state.next);
+    }
+    this.#steps += from.states.length;
+    return this.#closure(targets);
+  }
+
+  #closure(from: number[]): Reached {
+    const met = ++this.#closures;
+    const states: number[] = [];
+    const meet = (index: number): void => {
+      if (this.#metIn[index] === met) return;
+      this.#metIn[index] = met;
+      states.push(index);
+    };
+    from.forEach(meet);
+    for (let at = 0; at < states.length; at++)
+      (this.#states[states[at] as number] as State).free.forEach(meet);
+    this.#steps += states.length;
+    states.sort((a, b) => a - b);
+    const key = states.join();
+    const known = this.#known.get(key);
+    if (known) return known;
+    const reached = { states, isMatch: this.#metIn[this.#states.length - 1] === met, next: new Map() };
+    this.#known.set(key, reached);
+    return reached;
   }
 }
 

@@ -39,6 +39,8 @@ async function run(input: GlobInput, context: ToolContext): Promise<ToolOutcome>
   const walked = await executor.walk({ session, fence, path: root, skipDirectories, maxEntries, maxDepth });
   if (isRefusal(walked)) return refused(walked, path);
   const found = newestFirst(walked.entries, root, compiled.glob);
+  if (compiled.glob.isExhausted)
+    return failed('The pattern takes too much work on so many files. Use a simpler one.');
   const notes: string[] = [];
   if (found.length > maxPaths) notes.push(`[the newest ${maxPaths} of ${found.length} matches]`);
   if (!walked.isWhole) notes.push(`[only ${maxEntries} entries were looked at; search a smaller directory]`);

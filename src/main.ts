@@ -27,8 +27,6 @@ import { HostUnreachable } from './sandbox/executor.ts';
 import { connectHost } from './sandbox/host/adopt.ts';
 import type { HostClient } from './sandbox/host/client.ts';
 
-const probe = async (_: object) => [] as object[];
-
 import { openBlobs, openStore } from './store/open.ts';
 import type { Blobs, Store } from './store/store.ts';
 
@@ -201,7 +199,9 @@ async function readiness(store: Store, host: HostClient): Promise<Readiness> {
 
 /** What this machine can isolate and what is configured, with a remedy for each lack. No server need run. */
 export async function doctor(about: { dataDir: string; model: ModelConfig }): Promise<JsonObject> {
-  const checks = (await probe({ dataDir: about.dataDir })) as unknown as JsonObject[];
+  // Only asked for by people: nothing of it is loaded before.
+  const { probe } = await import('./sandbox/probe.ts');
+  const checks: JsonObject[] = await probe({ dataDir: about.dataDir });
   const hasKey = about.model.apiKey !== null;
   const model: JsonObject = {
     check: 'model key',

@@ -1,0 +1,170 @@
+/**
+ * An engine with everything real about it but its hands: SQLite store, the Responses wire to a rehearsal, and an
+ * executor in memory. Also the client's side: sessions, messages, and waiting for what the log will say.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Rehearsal, startRehearsal } from '../../rehearsal/peer.ts';
+import type { Script } from '../../rehearsal/script.ts';
+import { assembleEngine } from '../../src/engine/assemble.ts';
+import { asNew } from '../../src/engine/drive.ts';
+import type { Engine } from '../../src/engine/engine.ts';
+import { decide } from '../../src/guard/guard.ts';
+import { builtInPrices } from '../../src/model/prices.ts';
+import { newId } from '../../src/protocol/ids.ts';
+import type { Draft, PinnedTool, StopReason } from '../../src/session/events.ts';
+import { openBlobs, openStore } from '../../src/store/open.ts';
+import type { Store, StoredEvent } from '../../src/store/store.ts';
+import { StoreUnavailable } from '../../src/store/store.ts';
+import { toolSchemas } from '../../src/tools/toolset.ts';
+import { MemoryExecutor } from './memory-executor.ts';
+
+export const tenant = { organization: 'org_test', project: 'proj_test' };
+const limits = { memoryBytes: 1e9, processes: 100, openFiles: 100, tmpBytes: 1e6, fileBytes: 1e9 };
+
+export type Policies = Record<string, 'always_allow' | 'always_ask'>;
+
+export class EngineRoom {
+  executor = new MemoryExecutor();
+  errors: unknown[] = [];
+  /** What the engine sees of the store; a test may put something faulty in between. */
+  between: (store: Store) => Store = (store) => store;
+  store!: Store;
+  peer!: Rehearsal;
+  engine!: Engine;
+  #directory = '';
+
+  async open(script: Script): Promise<this> {
+    this.#directory = await mkdtemp(join(tmpdir(), 'scriptorium-engine-'));
+    this.peer = await startRehearsal({ script });
+    await this.openStore();
+    await this.startEngine();
+    return this;
+  }
+
+  async openStore(): Promise<void> {
+    const summarizeModule = new URL('../../src/session/summary.ts', import.meta.url);
+    this.store = await openStore({ directory: this.#directory, summarizeModule });
+  }
+
+  async startEngine(): Promise<void> {
+    this.engine = assembleEngine({
+      store: this.between(this.store),
+      blobs: openBlobs(this.#directory),
+      executor: this.executor,
+      decide,
+      model: { apiKey: 'sk-test', baseURL: this.peer.url },
+      prices: builtInPrices,
+      limits,
+      onPreview: () => undefined,
+      onError: (error) => this.errors.push(error),
+      random: () => 0.01,
+    });
+    await this.engine.start();
+  }
+
+  /** As kill -9 does to its process: nothing is released, nothing is told to the host. */
+  async killAndReplace(): Promise<void> {
+    await this.store.close(); // its appends fail from here on
+    const dead = this.engine;
+    await this.openStore();
+    await this.startEngine();
+    await dead.stop().catch(() => undefined);
+    this.errors.length = 0; // what the dead one complains of is its own affair
+  }
+
+  async close(): Promise<void> {
+    await this.engine.stop();
+    await this.peer.stop();
+    await this.store.close();
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  async send(session: string, ...events: Draft[]): Promise<void> {
+    const request = { ...tenant, stream: session, events: events.map(asNew), wakeAt: Date.now() };
+    const appended = await this.store.append(request);
+    if (appended.status !== 'ok') throw new Error(`not sent: ${appended.status}`);
+  }
+
+  async createSession(policies: Policies, ...inputs: Draft[]): Promise<string> {
+    const session = newId('session');
+    const created = event('session.created', { title: null }, configOf(session, policies));
+    const events = [created, ...inputs].map(asNew);
+    const request = { ...tenant, stream: session, create: true, events, wakeAt: Date.now() };
+    const appended = await this.store.append(request);
+    if (appended.status !== 'ok') throw new Error(`not created: ${appended.status}`);
+    return session;
+  }
+
+  /** Empty while the store is closed between two engines. */
+  async log(session: string): Promise<StoredEvent[]> {
+    try {
+      return await this.store.read(session, 0, 100_000);
+    } catch (error) {
+      if (error instanceof StoreUnavailable) return [];
+      throw error;
+    }
+  }
+
+  async until(session: string, isIt: (log: StoredEvent[]) => boolean): Promise<StoredEvent[]> {
+    for (let tries = 0; tries < 2_000; tries++) {
+      const log = await this.log(session);
+      if (isIt(log)) return log;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    const log = (await this.log(session)).map(({ seq, type }) => `${seq} ${type}`);
+    throw new Error(`it never happened; the log is:\n${log.join('\n')}`);
+  }
+}
+
+function configOf(session: string, policies: Policies): object {
+  const tools = Object.entries(policies).map(
+    ([name, policy]): PinnedTool => ({ kind: 'builtin', name, policy, isPure: name === 'read' }),
+  );
+  return {
+    thread: 'sthr_1',
+    agent: { id: 'agent_1', version: 1, name: 'tester' },
+    environmentId: 'env_1',
+    environment: {},
+    prefix: {
+      model: 'rehearsal-1',
+      effort: null,
+      instructions: 'Test.',
+      tools: toolSchemas(Object.keys(policies)),
+      maxOutputTokens: null,
+      cacheKey: session,
+    },
+    tools,
+    isolation: 'bubblewrap',
+    repository: null,
+    uploads: [],
+    metadata: {},
+    resources: [],
+  };
+}
+
+export function event(type: string, payload: object, secret: object | null = null): Draft {
+  const envelope = { actor: 'user:test', thread: 'sthr_1', turn: null, call: null, causation: null };
+  return {
+    id: newId('event'),
+    type,
+    ...envelope,
+    audience: 'public',
+    public: payload,
+    private: secret,
+  } as Draft;
+}
+
+export function message(text: string, delivery?: 'steer'): Draft {
+  return event('user.message', { content: [{ type: 'text', text }], ...(delivery ? { delivery } : {}) });
+}
+
+export function idles(log: StoredEvent[]): StopReason[] {
+  return log.filter((e) => e.type === 'session.status_idle').map((e) => e.public.stop_reason as StopReason);
+}
+
+export const idleAfter = (count: number) => (log: StoredEvent[]) => idles(log).length >= count;
+export const typesOf = (log: StoredEvent[]) => log.map((e) => e.type);
+export const textsOf = (log: StoredEvent[], type: string) =>
+  log.filter((e) => e.type === type).map((e) => JSON.stringify(e.public.content));

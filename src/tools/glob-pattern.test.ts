@@ -99,14 +99,15 @@ it('patterns that make others search for ever are answered', () => {
 });
 
 it('a pattern and paths that are made for each other come to an end', () => {
-  const compiled = compileGlob(`**/${'{a,b}*'.repeat(60)}${'?'.repeat(60)}`);
+  const compiled = compileGlob(`*a${'?'.repeat(60)}`);
   if (!compiled.ok) throw new Error(compiled.message);
-  let seed = 1;
+  let bits = 1;
+  const letter = (): string => {
+    bits = (bits * 48_271) % 2_147_483_647;
+    return bits & 256 ? 'a' : 'b';
+  };
   for (let index = 0; index < 50_000 && !compiled.glob.isExhausted; index++) {
-    const name = Array.from({ length: 200 }, () =>
-      'ab'.charAt(((seed = (seed * 48_271) % 2_147_483_647) >> 8) & 1),
-    );
-    compiled.glob.matches(name.join(''));
+    compiled.glob.matches(Array.from({ length: 200 }, letter).join(''));
   }
   expect(compiled.glob.isExhausted).toBe(true);
   expect(compiled.glob.matches('b'.repeat(300))).toBe(false);

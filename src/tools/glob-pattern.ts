@@ -34,6 +34,8 @@ type Reached = { states: number[]; isMatch: boolean; next: Map<string, Reached> 
 
 /** About a second of work; a pattern that a person would write stays below a thousandth of it. */
 const maxSteps = 30_000_000;
+/** Each is remembered. */
+const maxReached = 20_000;
 
 /** Matches whole paths relative to the searched directory. Remembers what it met, since paths resemble each other. */
 export class Glob {
@@ -53,7 +55,7 @@ export class Glob {
 
   /** Nothing matches any more once pattern and paths together took too much work. */
   get isExhausted(): boolean {
-    return this.#steps > maxSteps;
+    return this.#steps > maxSteps || this.#known.size > maxReached;
   }
 
   matches(path: string): boolean {

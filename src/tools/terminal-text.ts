@@ -35,11 +35,6 @@ export class ControlSequenceFilter {
         kept += text.slice(index, next);
         index = next;
         if (index < text.length) this.#state = afterSpecial(text.charAt(index++));
-        // The usual case of a carriage return, without the cost of a step.
-        if (this.#state === 'carriage_return' && index < text.length) {
-          kept += text[index] === '\n' ? '\r' : '\n';
-          this.#state = 'text';
-        }
         continue;
       }
       const step = advance(this.#state, text.charAt(index));

@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import type { JsonObject } from '../../protocol/json.ts';
 import { summarize } from './count-summary.ts';
 import type { Cases } from './scratch.ts';
-import { appendOf, create, draft, okOf, readAll, setting, stranger, tenant } from './scratch.ts';
+import { appendOf, create, draft, okOf, put, readAll, setting, stranger, tenant } from './scratch.ts';
 
 const awkward: JsonObject = {
   z: 1,
@@ -148,6 +148,36 @@ export const logCases: Cases = {
     expect(await store.stream(tenant, 't')).toBeNull();
     await create(store, 't');
     expect(await readAll(store, 't')).toHaveLength(1);
+  },
+
+  "members beyond the contract are dropped: a copied event gets its own place, a copied row the writer's tenant":
+    async ({ store }) => {
+      await create(store, 'a', { ...stranger, resources: [put('agent', 'x')] });
+      const [event] = await readAll(store, 'a');
+      const row = await store.resource(stranger, 'agent', 'x');
+      if (event === undefined || row === null) throw new Error('not written');
+      await create(store, 'b', { events: [draft(), event], resources: [row] });
+      expect((await readAll(store, 'b'))[1]).toMatchObject({ ...tenant, stream: 'b', seq: 2, id: event.id });
+      expect(await store.resource(tenant, 'agent', 'x')).toMatchObject(tenant);
+    },
+
+  'a payload that is no JSON, or nested without end, is refused alone and the store goes on': async ({
+    store,
+  }) => {
+    await create(store, 's');
+    const endless: JsonObject = {};
+    endless.self = endless;
+    let deep: JsonObject = {};
+    for (let n = 0; n < 5_000; n++) deep = { deep };
+    const results = await Promise.allSettled([
+      store.append(appendOf('s', { events: [draft({ public: endless })] })),
+      store.append(appendOf('s')),
+      store.append(appendOf('s', { events: [draft({ public: deep })] })),
+    ]);
+    expect(results[0].status).toBe('rejected');
+    expect(results[1].status).toBe('fulfilled');
+    const written = results.filter(({ status }) => status === 'fulfilled').length;
+    expect(await readAll(store, 's')).toHaveLength(1 + written);
   },
 
   'listeners hear of every commit after it is readable, and of nothing else': async ({ store }) => {

@@ -31,7 +31,7 @@ export function openDatabase(
     // FULL: an acknowledged commit is fsynced (L2). secure_delete FAST zeroes what is freed where that costs no I/O;
     // erasure itself raises it to ON.
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-      PRAGMA secure_delete = FAST; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;`);
+      PRAGMA secure_delete = FAST; PRAGMA journal_size_limit = 16777216; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;`);
     if (maxPages !== null) db.exec(`PRAGMA max_page_count = ${maxPages}`);
     const refusal = migrate(db, migrations);
     if (refusal !== null) return refuse(db, refusal);

@@ -250,16 +250,36 @@ class SqliteStore implements Store {
   }
 }
 
+/**
+ * Member by member: callers may hand in more than the type says (a stored event to copy it, another tenant's resource),
+ * and none of that may reach a row.
+ */
 function toWire(request: Append): WireAppend {
   return {
     ...request,
     events: request.events.map((event) => ({
-      ...event,
+      id: event.id,
+      type: event.type,
+      actor: event.actor,
+      thread: event.thread,
+      turn: event.turn,
+      call: event.call,
+      causation: event.causation,
+      audience: event.audience,
       public: JSON.stringify(event.public),
       private: event.private === null ? null : JSON.stringify(event.private),
     })),
-    resources: (request.resources ?? []).map((put) => ({ ...put, body: JSON.stringify(put.body) })),
-    outbox: (request.outbox ?? []).map((message) => ({ ...message, body: JSON.stringify(message.body) })),
+    resources: (request.resources ?? []).map((put) => ({
+      kind: put.kind,
+      id: put.id,
+      version: put.version,
+      body: JSON.stringify(put.body),
+      createdAt: put.createdAt,
+      updatedAt: put.updatedAt,
+      archivedAt: put.archivedAt,
+      uniqueName: put.uniqueName,
+    })),
+    outbox: (request.outbox ?? []).map(({ id, kind, body }) => ({ id, kind, body: JSON.stringify(body) })),
   };
 }
 

@@ -13,6 +13,7 @@ import { createApi } from './api/app.ts';
 import type { Readiness } from './api/deps.ts';
 import { assembleEngine } from './engine/assemble.ts';
 import type { Engine } from './engine/engine.ts';
+import { Errands } from './engine/errands.ts';
 import { pinSession } from './engine/pin-session.ts';
 import { LocalPreviews } from './engine/preview-bus.ts';
 import { Workspaces } from './engine/workspace.ts';
@@ -70,7 +71,7 @@ const defaultLimits: Limits = {
   fileBytes: 4 * 1024 ** 3,
 };
 
-type Parts = { store: Store; blobs: Blobs; host: HostClient; engine: Engine; http: Server };
+type Parts = { store: Store; blobs: Blobs; host: HostClient; engine: Engine; errands: Errands; http: Server };
 
 /** Rejects with `StoreLocked` where another server has the data directory, and where the port or a file cannot be had. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -117,7 +118,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await listen(http, options.port, options.host ?? '127.0.0.1');
     started.http = http;
     await engine.start();
-    return running({ store, blobs, host, engine, http }, apiKey);
+    const errands = new Errands({ store, executor: host, onError: (error) => onError(error, 'errands') });
+    errands.start();
+    return running({ store, blobs, host, engine, errands, http }, apiKey);
   } catch (error) {
     started.http?.close();
     await started.host?.close();
@@ -142,7 +145,7 @@ function running(parts: Parts, apiKey: string): RunningServer {
     async close() {
       const closed = new Promise((resolve) => parts.http.close(resolve));
       const isBusy = parts.engine.driving > 0;
-      await parts.engine.stop();
+      await Promise.all([parts.engine.stop(), parts.errands.stop()]);
       parts.http.closeAllConnections();
       await closed;
       await leaveHost(parts.host, isBusy);

@@ -34,7 +34,7 @@ export async function findSession(incoming: Incoming): Promise<FoundSession | Pr
 
 export type SessionChange = {
   events: NewEvent[];
-  extra?: Pick<Append, 'resources' | 'deleteResources' | 'eraseStream'>;
+  extra?: Pick<Append, 'resources' | 'deleteResources' | 'eraseStream' | 'outbox'>;
 };
 
 export type SessionAct = {

@@ -82,11 +82,6 @@ export class Workspaces {
     });
   }
 
-  /** Kills what runs and removes the disk of a deleted session (S5). */
-  async remove(session: string, fence: number): Promise<void> {
-    await this.#parts.executor.destroySandbox({ session, fence, removeDisk: true });
-  }
-
   async #inside<T extends { ok: true }>(
     session: string,
     work: (place: Place) => Promise<T | Unavailable>,

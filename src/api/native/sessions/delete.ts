@@ -32,6 +32,8 @@ export const deleteSession = operation({
           extra: {
             eraseStream: true,
             deleteResources: await filesOf(call.deps.store, call.principal.tenant, id),
+            // S5: its processes and its disk go too, also when the host is away just now.
+            outbox: [{ id: `${id}/remove`, kind: 'sandbox.remove', body: { session: id } }],
           },
         };
       },

@@ -44,7 +44,8 @@ export async function readRowPage(store: Store, request: PageRequest): Promise<R
 }
 
 export function cursorAfter(list: string, after: { createdAt: string; id: string; version: number }): string {
-  return cursorOf({ list, order: 'desc', way: 'on', ...after });
+  const { createdAt, id, version } = after;
+  return cursorOf({ list, order: 'desc', way: 'on', createdAt, id, version });
 }
 
 /** What `store.append` takes, from a row or from parts. */

@@ -55,7 +55,7 @@ type KeyRequest = { name: string; actor: string; nowMs: number; tenant?: Tenant 
 export async function createApiKey(store: Store, request: KeyRequest): Promise<{ id: string; key: string }> {
   const minted = mintApiKey(request.name, request.actor, request.nowMs);
   const result = await record(store, minted, request.tenant ?? defaultTenant);
-  if (result.status !== 'ok') throw new Error(`the new API key was not stored: ${result.status}`);
+  if (result.status !== 'ok') throw new Error(`the API key was not stored: ${result.status}`);
   return { id: minted.id, key: minted.key };
 }
 

@@ -19,6 +19,7 @@ import type { AppendResult, Blobs, Store } from '../../src/store/store.ts';
 export type Reply = { status: number; headers: Headers; body: JsonObject };
 
 export type TestApi = {
+  directory: string;
   deps: ApiDeps;
   store: Store;
   blobs: Blobs;
@@ -39,7 +40,7 @@ export async function openTestApi(change: Partial<ApiDeps> = {}): Promise<TestAp
   const open = async () => {
     const store = await openStore({
       directory,
-      summarizeModule: new URL('../../src/session/summary.ts', import.meta.url),
+      summarizeModule: new URL('./summarize.ts', import.meta.url),
     });
     const blobs = openBlobs(directory);
     const deps = { ...testDeps(store, blobs, listeners), ...change };
@@ -49,6 +50,7 @@ export async function openTestApi(change: Partial<ApiDeps> = {}): Promise<TestAp
   const { key } = await createApiKey(parts.store, { name: 'test', actor: 'test', nowMs: Date.now() });
   const api: TestApi = {
     ...parts,
+    directory,
     key,
     fetch: async (where, init = {}) => {
       const headers = new Headers(init.headers);

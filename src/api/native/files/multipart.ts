@@ -77,7 +77,8 @@ function collect<T>(
     const broken = (message: string) => {
       const error = new UploadBroken(message);
       stream?.destroy(error);
-      reject(error);
+      // The taker cleans up first: once we have answered, nothing of the upload is left.
+      void Promise.allSettled([file]).then(() => reject(error));
     };
     parser.on('field', (name, value) => {
       fields.set(name, value);
@@ -85,10 +86,12 @@ function collect<T>(
     parser.on('filesLimit', () => broken('There is more than one file in the upload.'));
     parser.on('file', (name, part, filename, _encoding, mimeType) => {
       if (name !== 'file') {
-        part.resume();
+        part.on('error', () => {}).resume();
         return broken(`Unknown file part ${name.slice(0, 100)}: the file goes in a part called "file".`);
       }
       stream = part;
+      // The parser emits errors on a part whether or not somebody reads it by then; unheard they would end the process.
+      part.on('error', () => {});
       file = take(bounded(part, maxBytes)).then((taken) => ({
         taken,
         filename: filename ?? '',

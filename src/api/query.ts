@@ -10,7 +10,7 @@ import { problemOf } from './issues.ts';
 
 /** A list-valued parameter. */
 export function listOf<T extends z.ZodType<unknown, string>>(item: T, max = 100) {
-  return z.array(item).max(max).meta({ isList: true });
+  return z.array(item).max(max);
 }
 
 export function readQuery<Q extends z.ZodObject>(url: URL, schema: Q): { query: z.infer<Q> } | Problem {

@@ -15,7 +15,9 @@ export const metadataPatch = z.record(metadataKey, metadataValue.nullable());
 
 export const metadata = z.record(z.string(), z.string());
 
-export const timestamp = z.iso.datetime({ offset: true }).meta({ description: 'RFC 3339 timestamp' });
+export const timestamp = z.iso
+  .datetime({ offset: true })
+  .meta({ described: { type: 'string', format: 'date-time' } });
 
 /** Merges a patch into a stored bag. The caller checks the size of the result. */
 export function patchMetadata(

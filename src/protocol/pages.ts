@@ -4,16 +4,22 @@ import { z } from 'zod';
 export const order = z.enum(['asc', 'desc']);
 export const page = z.string().min(1).max(2048);
 
-/** Query values are text; this reads a whole number within bounds. */
+// Query values are text. `described` is what a parameter is to a client, for the document that describes the API.
+
+/** A whole number within bounds. */
 export function wholeNumber(min: number, max: number) {
   return z
     .string()
     .regex(/^\d{1,9}$/, 'must be a whole number')
     .transform(Number)
-    .pipe(z.int().min(min).max(max));
+    .pipe(z.int().min(min).max(max))
+    .meta({ described: { type: 'integer', minimum: min, maximum: max } });
 }
 
-export const truth = z.enum(['true', 'false']).transform((text) => text === 'true');
+export const truth = z
+  .enum(['true', 'false'])
+  .transform((text) => text === 'true')
+  .meta({ described: { type: 'boolean' } });
 
 /** A bound of a range filter: RFC 3339, any offset, kept in UTC with milliseconds so that text order is time order. */
 export const instant = z
@@ -24,7 +30,8 @@ export const instant = z
       error: 'must be an RFC 3339 timestamp',
     },
   )
-  .transform((text) => new Date(text).toISOString());
+  .transform((text) => new Date(text).toISOString())
+  .meta({ described: { type: 'string', format: 'date-time' } });
 
 export function pageOf<T extends z.ZodType>(item: T) {
   return z.looseObject({ data: z.array(item), next_page: z.string().nullable() });

@@ -6,6 +6,8 @@ import type { JsonObject } from '../protocol/json.ts';
 import type { StopDetails, StopReason } from './events.ts';
 
 export type SessionSummary = {
+  /** `kind`, `agent_id`, `status` and `archived_at` are what the store lists by. */
+  kind: 'session' | null;
   status: 'idle' | 'running' | 'rescheduling' | 'terminated';
   stop_reason: StopReason | null;
   stop_details: StopDetails;
@@ -40,6 +42,7 @@ export type SessionSummary = {
 type Seen = { type: string; time: string; public: JsonObject; private: JsonObject | null };
 
 const empty: SessionSummary = {
+  kind: null,
   status: 'idle',
   stop_reason: null,
   stop_details: null,
@@ -104,6 +107,7 @@ function created(event: Seen): Partial<SessionSummary> {
   const config = event.private ?? {};
   const agent = (config.agent ?? {}) as JsonObject;
   return {
+    kind: 'session',
     title: (event.public.title ?? null) as string | null,
     metadata: (config.metadata ?? {}) as Record<string, string>,
     agent,

@@ -120,7 +120,7 @@ export type StreamRow = Tenant & {
 };
 
 /**
- * Filters over the summary's indexed members (`kind`, `agentId`, `status`, `archivedAt`: strings, or null or absent);
+ * Filters over the summary's indexed members (`kind`, `agent_id`, `status`, `archived_at`: strings, or null or absent);
  * keyset order by (createdAt, stream). Erased streams are never listed.
  */
 export type ListStreams = Tenant & {

@@ -9,9 +9,9 @@ export function summarize(summary: JsonObject | null, event: StoredEvent): JsonO
   if (event.type === 'test.summary_fails') throw new Error('the reducer was asked to fail');
   const before = summary ?? {
     kind: 'session',
-    agentId: null,
+    agent_id: null,
     status: 'idle',
-    archivedAt: null,
+    archived_at: null,
     count: 0,
     trail: '',
   };

@@ -186,9 +186,9 @@ export const resourceCases: Cases = {
       await create(store, name, { events: [setting(members)] });
       clock.nowMs += 1_000;
     };
-    await add('a', { agentId: 'one', status: 'idle' });
-    await add('b', { agentId: 'one', status: 'running' });
-    await add('c', { agentId: 'two', status: 'terminated', archivedAt: day(3) });
+    await add('a', { agent_id: 'one', status: 'idle' });
+    await add('b', { agent_id: 'one', status: 'running' });
+    await add('c', { agent_id: 'two', status: 'terminated', archived_at: day(3) });
     const names = async (filter: Partial<ListStreams>): Promise<string> =>
       (await store.listStreams({ ...sessions, order: 'asc', ...filter }))
         .map(({ stream }) => stream)

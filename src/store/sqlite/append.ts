@@ -188,9 +188,9 @@ function writeStream(
     leastReader: leastReaderVersion,
     wakeAt: request.wakeAt ?? null,
     kind: member('kind'),
-    agentId: member('agentId'),
+    agentId: member('agent_id'),
     status: member('status'),
-    archivedAt: member('archivedAt'),
+    archivedAt: member('archived_at'),
     summary: next.summary.sealed,
   });
 }

@@ -1,3 +1,4 @@
+/** List files (managed-agents-protocol.md §6.1): in pages, by ids or by the session they belong to. */
 import { z } from 'zod';
 import { isProblem, problem } from '../../../protocol/errors.ts';
 import { file } from '../../../protocol/files.ts';

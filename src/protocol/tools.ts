@@ -1,7 +1,6 @@
 /** Tools of an agent (managed-agents-protocol.md §7.1, §7.3): what a client sends and the resolved form it gets back. */
 import { z } from 'zod';
 import { unavailable } from './fields.ts';
-import type { Json } from './json.ts';
 
 /** Tools of the toolset that exist here; `apply_patch` is ours. */
 export const builtinTools = ['bash', 'read', 'write', 'edit', 'glob', 'grep', 'apply_patch'] as const;
@@ -58,35 +57,10 @@ const customToolName = z
   .string()
   .min(1)
   .max(128)
-  .regex(/^[A-Za-z0-9_-]+$/, 'only letters, digits, _ and -')
-  .refine((name) => !name.startsWith('mcp__'), 'names that begin with mcp__ are reserved')
-  .refine(
-    (name) => ![...builtinTools, ...webTools].includes(name as BuiltinTool),
-    'is the name of a built-in tool',
-  );
+  .regex(/^[A-Za-z0-9_-]+$/, 'only letters, digits, _ and -');
 
-const propertyName = z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/);
-
-export const customToolSchema = z
-  .looseObject({
-    type: z.literal('object'),
-    properties: z.record(z.string(), z.unknown()).nullish(),
-    required: z.array(z.string()).nullish(),
-  })
-  .superRefine((schema, context) => {
-    for (const key of ['oneOf', 'anyOf', 'allOf']) {
-      if (Object.hasOwn(schema, key))
-        context.addIssue({ code: 'custom', path: [key], message: 'not allowed at the top level' });
-    }
-    for (const name of Object.keys(schema.properties ?? {})) {
-      if (!propertyName.safeParse(name).success) {
-        const message = 'property names have 1 to 64 characters of A-Z a-z 0-9 _ . -';
-        context.addIssue({ code: 'custom', path: ['properties', name], message });
-      }
-    }
-    if (hasKey(schema as Json, '$ref'))
-      context.addIssue({ code: 'custom', message: '$ref is not allowed anywhere' });
-  });
+/** Which JSON Schemas a tool may have is `tools/custom.ts`'s to say; here it is only an object. */
+const customToolSchema = z.looseObject({ type: z.literal('object') });
 
 const customToolParams = z.strictObject({
   type: z.literal('custom'),
@@ -140,14 +114,3 @@ export const tool = z.discriminatedUnion('type', [toolset, customTool]);
 export type ToolParams = z.infer<typeof toolParams>;
 export type ToolsetParams = z.infer<typeof toolsetParams>;
 export type Tool = z.infer<typeof tool>;
-
-/** Iterative: a schema from outside may be as deep as the body limit lets it. */
-function hasKey(value: Json, key: string): boolean {
-  const open: Json[] = [value];
-  for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    if (next === null || typeof next !== 'object') continue;
-    if (!Array.isArray(next) && Object.hasOwn(next, key)) return true;
-    for (const child of Object.values(next)) open.push(child);
-  }
-  return false;
-}

@@ -40,7 +40,7 @@ export async function openTestApi(change: Partial<ApiDeps> = {}): Promise<TestAp
   const open = async () => {
     const store = await openStore({
       directory,
-      summarizeModule: new URL('./summarize.ts', import.meta.url),
+      summarizeModule: new URL('../../src/session/summary.ts', import.meta.url),
     });
     const blobs = openBlobs(directory);
     const deps = { ...testDeps(store, blobs, listeners), ...change };

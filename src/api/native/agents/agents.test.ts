@@ -160,7 +160,7 @@ describe('agents', () => {
           },
         ],
       },
-      '$ref',
+      'references are not allowed',
     ],
     [{ mcp_servers: [{ type: 'url', name: 'x', url: 'https://x' }] }, 'MCP servers are not available'],
     [{ skills: [{ type: 'custom', skill_id: 'x' }] }, 'skills are not available'],

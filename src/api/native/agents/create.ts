@@ -3,7 +3,7 @@ import type { JsonObject } from '../../../protocol/json.ts';
 import { operation } from '../../operation.ts';
 import { changeOrganization } from '../../organization-act.ts';
 import { shownRow } from '../../rows.ts';
-import { agentBody } from './resolve.ts';
+import { agentBody, toolsProblem } from './resolve.ts';
 
 export const createAgent = operation({
   id: 'createAgent',
@@ -16,6 +16,8 @@ export const createAgent = operation({
   problems: ['not_supported', 'invalid_metadata', 'idempotency_key_reused'],
   run: (call) =>
     changeOrganization(call, async (mint, nowMs) => {
+      const flaw = toolsProblem(call.body.tools ?? []);
+      if (flaw) return flaw;
       const id = mint('agent', 'agent');
       const time = new Date(nowMs).toISOString();
       const row = {

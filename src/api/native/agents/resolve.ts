@@ -3,10 +3,13 @@
  * filled in, toolsets resolved, patches merged. Pure.
  */
 import type { AgentCreateParams, AgentUpdateParams, SessionAgent } from '../../../protocol/agents.ts';
+import type { Problem } from '../../../protocol/errors.ts';
+import { problem } from '../../../protocol/errors.ts';
 import { patchMetadata } from '../../../protocol/fields.ts';
-import type { JsonObject } from '../../../protocol/json.ts';
+import type { Json, JsonObject } from '../../../protocol/json.ts';
 import type { ModelConfig, ModelParam } from '../../../protocol/models.ts';
 import type { Tool, ToolParams, ToolsetParams } from '../../../protocol/tools.ts';
+import { checkCustomTools } from '../../../tools/custom.ts';
 
 /** The stored body of an agent version: the object of the API less `created_at`, `updated_at`, `archived_at`. */
 export type AgentBody = SessionAgent & { metadata: Record<string, string> };
@@ -54,6 +57,19 @@ export function resolveModel(param: ModelParam, before: ModelConfig | null): Mod
   const given = 'effort' in config ? config.effort : undefined;
   const effort = given == null ? inherited : { type: typeof given === 'string' ? given : given.type };
   return { id: config.id, ...(effort ? { effort } : {}), speed: 'standard' };
+}
+
+/** What the schemas of the protocol do not check: names and schemas of custom tools. Null where all is well. */
+export function toolsProblem(tools: ToolParams, path = 'tools'): Problem | null {
+  // As they are in the whole list, so that paths name the right one.
+  const lines = tools.flatMap((tool, index) => {
+    if (tool.type !== 'custom') return [];
+    const check = checkCustomTools([tool as unknown as Json], '');
+    return check.ok
+      ? []
+      : check.errors.map((error) => `${path}.${index}${error.path.slice('[0]'.length)}: ${error.message}`);
+  });
+  return lines.length === 0 ? null : problem('invalid_request', lines.slice(0, 5).join('; '));
 }
 
 export function resolveTools(tools: ToolParams): Tool[] {

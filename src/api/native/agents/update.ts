@@ -6,7 +6,7 @@ import { canonicalJson } from '../../../protocol/json.ts';
 import { operation } from '../../operation.ts';
 import { changeOrganization } from '../../organization-act.ts';
 import { putOf, shownRow } from '../../rows.ts';
-import { bodyOf, updatedBody } from './resolve.ts';
+import { bodyOf, toolsProblem, updatedBody } from './resolve.ts';
 
 /** §2.3: `version` is an optimistic lock even for a no-op; a no-op makes no version. */
 export const updateAgent = operation({
@@ -32,6 +32,8 @@ export const updateAgent = operation({
           `version: the agent is at version ${row.version}, not ${version}. Read it again.`,
         );
       }
+      const flaw = toolsProblem(call.body.tools ?? []);
+      if (flaw) return flaw;
       const before = bodyOf(row);
       const after = updatedBody(before, call.body);
       if (Object.keys(after.metadata).length > maxMetadataPairs) {

@@ -3,7 +3,7 @@ import type { AgentReference, SessionAgent } from '../../../protocol/agents.ts';
 import type { Problem } from '../../../protocol/errors.ts';
 import { problem } from '../../../protocol/errors.ts';
 import type { Store, Tenant } from '../../../store/store.ts';
-import { bodyOf, resolveModel, resolveTools, sessionAgentOf } from '../agents/resolve.ts';
+import { bodyOf, resolveModel, resolveTools, sessionAgentOf, toolsProblem } from '../agents/resolve.ts';
 
 export async function chooseAgent(
   store: Store,
@@ -28,6 +28,8 @@ type Overrides = Extract<AgentReference, { type: 'agent_with_overrides' }>;
 /** Omitted inherits, a value replaces, null or [] clears; the base's id and version stay. */
 function overridden(base: SessionAgent, overrides: Overrides): SessionAgent | Problem {
   if (overrides.model === null) return problem('agent_model_required', 'agent.model: can not be cleared.');
+  const flaw = toolsProblem(overrides.tools ?? [], 'agent.tools');
+  if (flaw) return flaw;
   return {
     ...base,
     model: overrides.model === undefined ? base.model : withoutEffort(overrides.model),

@@ -113,7 +113,8 @@ static void kill_below(pid_t supervisor, unsigned attempt) {
   scan_processes();
   mark_descendants(supervisor);
   kill_marked();
-  if (attempt % 16 == 15) kill_frozen(supervisor);
+  /* A tree of the usual kind is gone by now. */
+  if (attempt % 4 == 3) kill_frozen(supervisor);
   kill(supervisor, SIGCONT); /* it may have been stopped from inside */
 }
 

@@ -93,6 +93,8 @@ async function main(): Promise<void> {
     rmSync(path.join(stateDir, 'host.sock'), { force: true });
     await host.close();
     await server.close();
+    lock.release();
+    await lock.lost;
     process.exit(0);
   };
   process.on('SIGTERM', end);

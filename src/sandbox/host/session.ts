@@ -230,7 +230,8 @@ export class Session {
       // It ended by itself: whoever uses the session must learn that, so it is not started again unasked.
       this.#isGone = true;
     }
-    for (const call of this.#calls.values()) if (call.kind === 'process') call.lose(reason, this.journal);
+    const why = sandbox.oomKills() > 0 ? `${reason}, after it had run out of memory` : reason;
+    for (const call of this.#calls.values()) if (call.kind === 'process') call.lose(why, this.journal);
     await sandbox.stop();
   }
 

@@ -12,7 +12,7 @@ import type { Limits } from '../executor.ts';
 
 export type CgroupPlaces =
   | { kind: 'cgroup2'; unified: string }
-  | { kind: 'cgroup1'; memory: string; pids: string; unified: string | null }
+  | { kind: 'cgroup1'; memory: string; pids: string; cpu: string | null; unified: string | null }
   | { kind: 'none'; unified: string | null };
 
 /** bwrap, the guest and the supervisors need processes of their own beside the session's. */
@@ -76,6 +76,7 @@ function enableControllers(own: string): boolean {
   const enable = (): boolean => {
     try {
       writeFileSync(path.join(own, 'cgroup.subtree_control'), '+memory +pids');
+      if (available.includes('cpu')) tryWrite(path.join(own, 'cgroup.subtree_control'), '+cpu');
       return true;
     } catch {
       return false;
@@ -106,11 +107,16 @@ export function findCgroups(enable = false): CgroupPlaces {
   const memory = ownGroup(memoryMount, 'memory');
   const pids = ownGroup(pidsMount, 'pids');
   const usable = canMakeGroup(memory, ['memory.limit_in_bytes']) && canMakeGroup(pids, ['pids.max']);
-  return usable ? { kind: 'cgroup1', memory, pids, unified } : { kind: 'none', unified };
+  if (!usable) return { kind: 'none', unified };
+  const cpuMount = mounts.v1.get('cpu');
+  const cpuOwn = cpuMount === undefined ? null : ownGroup(cpuMount, 'cpu');
+  const cpu = cpuOwn !== null && canMakeGroup(cpuOwn, ['cpu.shares']) ? cpuOwn : null;
+  return { kind: 'cgroup1', memory, pids, cpu, unified };
 }
 
 function parents(places: CgroupPlaces): string[] {
-  const all = places.kind === 'cgroup1' ? [places.memory, places.pids, places.unified] : [places.unified];
+  const all =
+    places.kind === 'cgroup1' ? [places.memory, places.pids, places.cpu, places.unified] : [places.unified];
   return [...new Set(all)].filter((place) => place !== null);
 }
 
@@ -130,11 +136,14 @@ export class SandboxCgroups {
       writeFileSync(path.join(folder, 'memory.max'), String(limits.memoryBytes));
       writeFileSync(path.join(folder, 'pids.max'), processes);
       tryWrite(path.join(folder, 'memory.swap.max'), '0');
+      tryWrite(path.join(folder, 'cpu.weight'), '50');
     } else if (places.kind === 'cgroup1') {
       const memory = path.join(places.memory, name);
       writeFileSync(path.join(memory, 'memory.limit_in_bytes'), String(limits.memoryBytes));
       tryWrite(path.join(memory, 'memory.memsw.limit_in_bytes'), String(limits.memoryBytes));
       writeFileSync(path.join(places.pids, name, 'pids.max'), processes);
+      // A group counts as one however many run in it: a fork bomb gets half of what the host gets, not all.
+      if (places.cpu !== null) tryWrite(path.join(places.cpu, name, 'cpu.shares'), '512');
     }
   }
 
@@ -161,7 +170,7 @@ function tryWrite(file: string, value: string): void {
   try {
     writeFileSync(file, value);
   } catch {
-    // No swap accounting here: then there is nothing to bound.
+    // Not in this kernel or not handed down to us: the bounds that matter are written elsewhere.
   }
 }
 

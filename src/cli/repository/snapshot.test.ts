@@ -1,4 +1,5 @@
 // Real git, real repositories of every awkward kind; and that the user's own repository stays byte for byte as it was.
+import type { StdioOptions } from 'node:child_process';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -37,9 +38,12 @@ function folder(): string {
 const identity = ['-c', 'user.name=U', '-c', 'user.email=u@example.com', '-c', 'protocol.file.allow=always'];
 
 function git(cwd: string, ...args: string[]): string {
-  const env = { PATH: process.env.PATH, HOME: '/nonexistent', GIT_CONFIG_NOSYSTEM: '1' };
-  const options = { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] } as const;
-  return execFileSync('git', [...identity, ...args], options).replace(/\n$/, '');
+  const env: NodeJS.ProcessEnv = { PATH: process.env.PATH, HOME: '/nonexistent', GIT_CONFIG_NOSYSTEM: '1' };
+  const stdio: StdioOptions = ['ignore', 'pipe', 'pipe'];
+  return execFileSync('git', [...identity, ...args], { cwd, env, encoding: 'utf8', stdio }).replace(
+    /\n$/,
+    '',
+  );
 }
 
 function put(root: string, files: Record<string, string>): void {

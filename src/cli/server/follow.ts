@@ -28,7 +28,7 @@ export type FollowOptions = {
 };
 
 const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 1_000;
+const LONGEST_PAUSE_MS = 500;
 
 export async function* follow(
   client: Client,

@@ -8,7 +8,7 @@ import { duration, money, tokens } from './figures.ts';
 import type { Terminal } from './terminal.ts';
 import { oneLine, safeText } from './text.ts';
 
-type Running = { name: string; summary: string; sinceMs: number };
+type Running = { name: string; summary: string; sinceMs: number; asked: boolean };
 
 export type Totals = {
   inputTokens: number;
@@ -110,9 +110,10 @@ export class Narrator {
   #toolBegan(event: SessionEvent): void {
     const name = oneLine(String(event.name), 40);
     const summary = summaryOf(String(event.name), event.input as JsonObject);
-    this.#running.set(event.id, { name, summary, sinceMs: timeOf(event) });
+    const asked = event.evaluated_permission === 'ask';
+    this.#running.set(event.id, { name, summary, sinceMs: timeOf(event), asked });
     this.#totals.toolCalls += 1;
-    if (event.evaluated_permission === 'ask')
+    if (asked)
       this.#line('yellow', '?', `${name} ${oneLine(summary, this.#width() - name.length - 20)} (asks first)`);
     else if (this.#terminal.isPlain) this.#line('cyan', '>', this.#call(name, summary));
   }
@@ -121,10 +122,7 @@ export class Narrator {
     const id = String(event.tool_use_id);
     const call = this.#running.get(id);
     this.#running.delete(id);
-    const tookMs =
-      typeof event.duration_ms === 'number'
-        ? event.duration_ms
-        : timeOf(event) - (call?.sinceMs ?? timeOf(event));
+    const tookMs = tookOf(event, call);
     const took = this.#terminal.paint('dim', duration(tookMs));
     const isBad = event.is_error === true;
     const mark = event.in_doubt === true ? '?' : isBad ? '✗' : '✓';
@@ -222,6 +220,15 @@ export class Narrator {
   #width(): number {
     return Math.max(40, Math.min(this.#terminal.columns, 160)) - 4;
   }
+}
+
+/**
+ * The engine measures from its own dispatch, which for a call that outlived an engine is only the rest of it; a call
+ * that asked first waited for a person, which is not its own time.
+ */
+function tookOf(event: SessionEvent, call: Running | undefined): number {
+  const measuredMs = typeof event.duration_ms === 'number' ? event.duration_ms : 0;
+  return call === undefined || call.asked ? measuredMs : Math.max(measuredMs, timeOf(event) - call.sinceMs);
 }
 
 function timeOf(event: SessionEvent): number {

@@ -1,0 +1,91 @@
+/**
+ * The programs the demo starts, and that none of them outlives it: each is ended by its process id, the sandbox host
+ * (which a server starts, and which survives it on purpose) by the state folder on its command line.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export type Started = { child: ChildProcess; pid: number; line: Record<string, unknown>; stderr(): string };
+
+const READY_TIMEOUT_MS = 15_000;
+const END_TIMEOUT_MS = 8_000;
+const children = new Set<ChildProcess>();
+
+/** Starts a program of ours and waits for the one line of JSON it prints when it is ready. */
+export async function start(args: string[], env: Record<string, string> = {}): Promise<Started> {
+  const child = spawn(process.execPath, args, {
+    env: { ...process.env, ...env },
+    // stdin stays open for as long as we live: some of ours end when it closes.
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+  let stderr = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr = (stderr + chunk.toString('utf8')).slice(-4_000);
+  });
+  const name = args.join(' ');
+  if (child.stdout === null || child.pid === undefined) throw new Error(`could not start: ${name}`);
+  const lines = createInterface({ input: child.stdout });
+  const first = await Promise.race([
+    once(lines, 'line').then(([line]) => String(line)),
+    once(child, 'exit').then(([code]) =>
+      Promise.reject(new Error(`${name} ended with ${code}: ${stderr.trim()}`)),
+    ),
+    sleep(READY_TIMEOUT_MS, null, { ref: false }).then(() =>
+      Promise.reject(new Error(`not ready in time: ${name}`)),
+    ),
+  ]);
+  return { child, pid: child.pid, line: JSON.parse(first) as Record<string, unknown>, stderr: () => stderr };
+}
+
+export async function killHard({ child }: Started): Promise<void> {
+  const gone = once(child, 'exit');
+  child.kill('SIGKILL');
+  await gone;
+}
+
+export async function endInOrder({ child }: Started): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, 'exit');
+  child.kill('SIGTERM');
+  await Promise.race([gone, sleep(END_TIMEOUT_MS, null, { ref: false })]);
+  if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+}
+
+/** Ends all that is left, in an order in which nothing starts anything again. */
+export async function endAll(stateFolder: string): Promise<void> {
+  for (const child of [...children]) child.kill('SIGKILL');
+  const hosts = processesNaming(stateFolder);
+  for (const pid of hosts) signal(pid, 'SIGTERM');
+  for (const untilMs = Date.now() + END_TIMEOUT_MS; Date.now() < untilMs; await sleep(50))
+    if (processesNaming(stateFolder).length === 0) return;
+  for (const pid of processesNaming(stateFolder)) signal(pid, 'SIGKILL');
+}
+
+/** Process ids whose command line has `folder` as an argument of its own. The folder is one that only we know. */
+export function processesNaming(folder: string): number[] {
+  const pids: number[] = [];
+  for (const entry of safely(() => readdirSync('/proc')) ?? []) {
+    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
+    const args = safely(() => readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0'));
+    if (args?.includes(folder)) pids.push(Number(entry));
+  }
+  return pids;
+}
+
+function safely<T>(read: () => T): T | null {
+  try {
+    return read();
+  } catch {
+    return null;
+  }
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  safely(() => process.kill(pid, name));
+}

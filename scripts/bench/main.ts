@@ -1,0 +1,213 @@
+/**
+ * `npm run bench`: what Scriptorium costs beside the model, measured against a model peer in a process of its own.
+ *
+ * Promises: nothing is left out of a figure that a user would wait for; over its target is a result (exit 0), not
+ * measured is a failure (exit 1); every process that was started is gone at the end.
+ */
+import { execFileSync } from 'node:child_process';
+import { readFileSync, statfsSync } from 'node:fs';
+import { cpus, loadavg, tmpdir } from 'node:os';
+import { parseArgs } from 'node:util';
+import { nowMs } from './clock.ts';
+import { describeCode } from './code-under-test.ts';
+import { measureCodex } from './codex.ts';
+import type { Figure } from './figure.ts';
+import { isOver, tableOf } from './figure.ts';
+import { measureColdMessage, measureLongLog, measureMessages } from './message.ts';
+import { Peer } from './peer-process.ts';
+import { endAll, temporaryFolder } from './processes.ts';
+import { measureRecovery } from './recovery.ts';
+import { measureSandbox } from './sandbox.ts';
+import { Server } from './server-process.ts';
+import { copiedNode, measureIdleMemory, measureSleepers, measureStart } from './start.ts';
+import { measureRatio, measureSteps } from './steps.ts';
+import { measureStore } from './store.ts';
+
+const usage = `Usage: npm run bench -- [options]
+
+  --quick            under a minute: smaller samples, a shorter long session
+  --only <names>     some of: ${'steps, messages, sandbox, start, memory, recovery, store'} (comma-separated)
+  --codex            also installs @openai/codex from npm into a temporary folder and measures it beside us
+  --profile <dir>    writes CPU profiles of the server that makes the steps
+  --json             the figures as one JSON document on stdout
+`;
+
+const plans = {
+  full: {
+    steps: { steps: 100, longSteps: 1000 },
+    messages: 30,
+    coldStarts: 5,
+    sandbox: { creates: 30, execs: 300 },
+    starts: 9,
+    memoryRounds: 3,
+    sleepers: 100,
+    recoveries: 7,
+    store: { appends: 1000, windowMs: 2000, windows: 5 },
+    codexSteps: 40,
+  },
+  quick: {
+    steps: { steps: 100, longSteps: 300 },
+    messages: 12,
+    coldStarts: 2,
+    sandbox: { creates: 10, execs: 100 },
+    starts: 3,
+    memoryRounds: 1,
+    sleepers: 100,
+    recoveries: 5,
+    store: { appends: 300, windowMs: 700, windows: 3 },
+    codexSteps: 15,
+  },
+};
+
+type Plan = (typeof plans)['full'];
+type Part = { name: string; measure(): Promise<Figure[]> };
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    codex: { type: 'boolean', default: false },
+    profile: { type: 'string' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+if (values.help) {
+  process.stdout.write(usage);
+  process.exit(0);
+}
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => void endAll().finally(() => process.exit(130)));
+
+const failures: string[] = [];
+try {
+  await bench(values.quick ? plans.quick : plans.full);
+} catch (error) {
+  failures.push(messageOf(error));
+  process.stderr.write(`bench: ${messageOf(error)}\n`);
+} finally {
+  await endAll();
+}
+process.exit(failures.length === 0 ? 0 : 1);
+
+async function bench(plan: Plan): Promise<void> {
+  const startedMs = nowMs();
+  const loadBefore = loadavg();
+  const isIsolated = hasBubblewrap();
+  const peer = await Peer.start();
+  const wanted = values.only?.split(',');
+  const figures: Figure[] = [];
+  for (const { name, measure } of partsOf(plan, peer, isIsolated)) {
+    if (wanted !== undefined && !wanted.includes(name)) continue;
+    if (!values.json) process.stderr.write(`bench: ${name} …\n`);
+    try {
+      figures.push(...(await measure()));
+    } catch (error) {
+      failures.push(`${name}: ${messageOf(error)}`);
+    }
+  }
+  report(figures, { loadBefore, isIsolated, seconds: (nowMs() - startedMs) / 1000 });
+}
+
+function partsOf(plan: Plan, peer: Peer, isIsolated: boolean): Part[] {
+  const settings = { peer, isIsolated };
+  const withNode = async () => ({ ...settings, node: await copiedNode() });
+  const parts: Part[] = [
+    { name: 'steps', measure: () => onOneServer(plan, settings) },
+    {
+      name: 'messages',
+      measure: async () => {
+        const server = (await Server.start({ ...settings, dataDir: await temporaryFolder('talk') })).watch(
+          peer,
+        );
+        const figures = await measureMessages(server, peer, plan.messages);
+        await server.close();
+        return [...figures, ...(await measureColdMessage(settings, plan.coldStarts))];
+      },
+    },
+    { name: 'sandbox', measure: () => measureSandbox(isIsolated, plan.sandbox) },
+    { name: 'start', measure: () => measureStart(settings, plan.starts) },
+    {
+      name: 'memory',
+      measure: async () => {
+        const own = await withNode();
+        return [
+          ...(await measureIdleMemory(own, plan.memoryRounds)),
+          ...(await measureSleepers(own, plan.sleepers)),
+        ];
+      },
+    },
+    { name: 'recovery', measure: () => measureRecovery(settings, plan.recoveries) },
+    { name: 'store', measure: () => measureStore(plan.store) },
+  ];
+  if (values.codex) parts.push({ name: 'codex', measure: () => measureCodex(peer, plan.codexSteps) });
+  return parts;
+}
+
+/** Steps, the long session, and then a message to it: what a long log costs. */
+async function onOneServer(plan: Plan, settings: { peer: Peer; isIsolated: boolean }): Promise<Figure[]> {
+  const { peer } = settings;
+  const flags = values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${values.profile}`];
+  const server = (await Server.start({ ...settings, dataDir: await temporaryFolder('steps'), flags })).watch(
+    peer,
+  );
+  const steps = await measureSteps(server, peer, plan.steps);
+  const long = await measureRatio(server, peer, plan.steps);
+  const talk = await measureLongLog(server, peer, long.session, plan.steps.longSteps);
+  await server.close();
+  return [...steps, ...long.figures, ...talk];
+}
+
+type Circumstances = { loadBefore: number[]; isIsolated: boolean; seconds: number };
+
+function report(figures: readonly Figure[], { loadBefore, isIsolated, seconds }: Circumstances): void {
+  const load = { before: loadBefore.map(round), after: loadavg().map(round) };
+  const machine = {
+    code: describeCode(),
+    node: process.version,
+    cpus: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}`,
+    kernel: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
+    disk: diskOf(tmpdir()),
+    isolation: isIsolated ? 'bubblewrap' : 'none',
+    load,
+  };
+  if (values.json) {
+    const shown = figures.map((one) => ({ ...one, name: one.name.trim(), over: isOver(one) }));
+    process.stdout.write(`${JSON.stringify({ machine, seconds, figures: shown, failures }, null, 2)}\n`);
+    return;
+  }
+  const busy =
+    (load.before[0] ?? 0) > cpus().length / 2 ? '  ← the machine was busy: figures are upper bounds' : '';
+  process.stdout.write(`\n${tableOf(figures)}\n\n`);
+  process.stdout.write(
+    `code ${machine.code} · node ${machine.node} · ${machine.cpus} · Linux ${machine.kernel} · ${machine.disk} · ${machine.isolation}\n`,
+  );
+  process.stdout.write(
+    `load ${load.before.join(' ')} before, ${load.after.join(' ')} after${busy} · ${seconds.toFixed(0)} s · spread is p10–p90, min–max below n = 10\n`,
+  );
+  for (const failure of failures) process.stderr.write(`bench: not measured: ${failure}\n`);
+}
+
+/** Where fsync costs nothing the figures of durability mean nothing. */
+function diskOf(folder: string): string {
+  const tmpfs = 0x01021994;
+  return statfsSync(folder).type === tmpfs ? `${folder} IS A tmpfs: fsync is free` : `${folder} on a disk`;
+}
+
+function hasBubblewrap(): boolean {
+  try {
+    execFileSync('bwrap', ['--version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

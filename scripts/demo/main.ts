@@ -47,7 +47,15 @@ const say = (line = ''): void => terminal.out(line);
 const shown = { ...terminal, err: terminal.out, columns: terminal.columns };
 const step = (text: string): void => say(`\n${terminal.paint('bold', text)}`);
 
-type Place = { folder: string; dataDir: string; repository: string; witness: string; facts: Facts };
+type Place = {
+  folder: string;
+  dataDir: string;
+  repository: string;
+  witness: string;
+  facts: Facts;
+  /** To ask what this machine lacks, should the demo fail. */
+  client: Client | null;
+};
 
 async function makePlace(): Promise<Place> {
   const facts = JSON.parse(
@@ -62,7 +70,7 @@ async function makePlace(): Promise<Place> {
   const repository = path.join(folder, 'duration');
   await mkdir(repository);
   await makeProject(repository, facts);
-  return { folder, dataDir: path.join(folder, 'data'), repository, witness, facts };
+  return { folder, dataDir: path.join(folder, 'data'), repository, witness, facts, client: null };
 }
 
 type Servers = { up(): Promise<Started>; model: Started };
@@ -93,18 +101,18 @@ function clientOf(place: Place, first: Started): Client {
   return new Client({ url: String(first.line.url), apiKey }, locate);
 }
 
-async function refuseWithoutSandbox(client: Client): Promise<void> {
-  const report = await client.get<{
-    checks?: { check: string; ok: boolean; found: string; remedy: string | null }[];
-  }>('/v1/doctor');
-  const lacks = (report.checks ?? []).filter(
-    ({ check, ok }) => !ok && ['system', 'sandbox', 'bubblewrap', 'native programs', 'git'].includes(check),
-  );
-  if (lacks.length === 0) return;
-  const lines = lacks.map(
-    ({ check, found, remedy }) => `  ${check}: ${found}${remedy === null ? '' : `\n    → ${remedy}`}`,
-  );
-  throw new DemoFailed(`this machine cannot run a sealed sandbox yet:\n${lines.join('\n')}`);
+/**
+ * What the server finds lacking on this machine, for a demo that failed. Not asked before: a probe costs time, and
+ * what cannot be had shows soon enough.
+ */
+async function lacksOf(client: Client | null): Promise<string[]> {
+  if (client === null) return [];
+  type Report = { checks?: { check: string; ok: boolean; found: string; remedy: string | null }[] };
+  const report = await Promise.race([client.get<Report>('/v1/doctor'), sleep(5_000, null)]).catch(() => null);
+  const needed = new Set(['system', 'native programs', 'bubblewrap', 'seccomp', 'sandbox', 'git']);
+  return (report?.checks ?? [])
+    .filter(({ check, ok }) => !ok && needed.has(check))
+    .map(({ check, found, remedy }) => `  ${check}: ${found}${remedy === null ? '' : `\n    → ${remedy}`}`);
 }
 
 type Watch = { streamed: Seen[]; done: Promise<SessionEvent> };
@@ -272,7 +280,7 @@ async function demo(place: Place, signal: AbortSignal): Promise<void> {
     '  Only the model is played, by a program of ours that speaks the real wire protocol; all else is the real thing.',
   );
   const client = clientOf(place, first);
-  await refuseWithoutSandbox(client);
+  place.client = client;
   const before = await testRevision(place.repository, 'main', path.join(place.folder, 'before'));
 
   step('2  The agent works, live; in the middle of its command we kill the server');
@@ -339,7 +347,10 @@ async function main(): Promise<number> {
         `\nThe demo FAILED: ${safeText(isExpected ? error.message : String((error as Error).stack))}`,
       ),
     );
-    if (place !== null) say(`its folder: ${place.folder}; scriptorium doctor tells what this machine lacks`);
+    const lacks = await lacksOf(place?.client ?? null);
+    if (lacks.length > 0)
+      say(['This machine lacks what a sealed sandbox needs:', ...lacks.map(safeText)].join('\n'));
+    if (place !== null) say(`Its folder: ${place.folder}`);
     return 1;
   } finally {
     stopping.abort();

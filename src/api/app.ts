@@ -10,10 +10,10 @@ import { Hono } from 'hono';
 import type { Problem } from '../protocol/errors.ts';
 import { errorEnvelope, errorKinds, isProblem, problem } from '../protocol/errors.ts';
 import { newId } from '../protocol/ids.ts';
-import { StoreUnavailable } from '../store/store.ts';
 import { authenticate } from './authenticate.ts';
 import type { ApiDeps } from './deps.ts';
 import { defaultLimits } from './deps.ts';
+import { failureOf } from './failure.ts';
 import { eventFeed } from './feed.ts';
 import { operations } from './native/operations.ts';
 import type { Operation, Shared } from './operation.ts';
@@ -48,16 +48,7 @@ export function createApi(deps: ApiDeps): Hono<Vars> {
     );
   }
   app.notFound((context) => respond(context, unknownRoute(context.req.method, context.req.path)));
-  app.onError((error, context) => {
-    if (error instanceof StoreUnavailable) {
-      return respond(
-        context,
-        problem('unavailable', 'The store can not do its work now. Nothing was changed; try again.'),
-      );
-    }
-    deps.onBug?.(error, context.get('requestId'));
-    return respond(context, problem('internal', 'Something went wrong on our side.'));
-  });
+  app.onError((error, context) => respond(context, failureOf(error, deps, context.get('requestId'))));
   return app;
 }
 
@@ -68,6 +59,7 @@ async function serve(shared: Shared, operation: Operation, context: Context<Vars
     ...shared,
     request: context.req.raw,
     url: new URL(context.req.url),
+    requestId: context.get('requestId'),
     params: context.req.param(),
     principal,
   });

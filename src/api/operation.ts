@@ -24,6 +24,7 @@ export type Shared = { deps: ApiDeps; limits: ApiLimits; feed: EventFeed; folder
 export type Incoming = Shared & {
   request: Request;
   url: URL;
+  requestId: string;
   params: Record<string, string>;
   principal: Principal;
 };

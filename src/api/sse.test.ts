@@ -3,6 +3,7 @@ import type { TestApi } from '../../test/sdk/test-api.ts';
 import { dataOf, makeSession, openTestApi, record, say } from '../../test/sdk/test-api.ts';
 import { newId } from '../protocol/ids.ts';
 import type { JsonObject } from '../protocol/json.ts';
+import { StoreUnavailable } from '../store/store.ts';
 
 let api: TestApi;
 beforeEach(async () => {
@@ -207,6 +208,28 @@ describe('the event stream', () => {
     const end = reader.next();
     closing.abort();
     expect(await end).toBeNull();
+  });
+
+  it('ends with an error frame that says nothing of the inside when the store goes away', async () => {
+    const { id } = await makeSession(api);
+    const reader = await open(id);
+    const { read } = api.store;
+    api.store.read = () => Promise.reject(new StoreUnavailable('disk full at /secret/path'));
+    await record(api, id, { type: 'session.status_running' });
+    // A read that was under way already may still answer.
+    let frame = await reader.next();
+    if (frame?.event === 'session.status_running') {
+      await record(api, id, { type: 'session.status_running' });
+      frame = await reader.next();
+    }
+    expect(frame).toMatchObject({
+      event: 'error',
+      id: null,
+      data: { type: 'error', error: { type: 'api_error' } },
+    });
+    expect(JSON.stringify(frame)).not.toContain('secret');
+    expect(await reader.next()).toBeNull();
+    api.store.read = read;
   });
 
   it('drops a reader that takes nothing, and lets go of its subscriptions', async () => {

@@ -8,11 +8,13 @@
  * - Bounded: the reader pulls. While it takes nothing, nothing is read for it; previews are bounded (`PreviewQueue`);
  *   one that takes nothing for long is dropped and comes back with Last-Event-ID.
  */
+import { errorEnvelope } from '../protocol/errors.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { PreviewType } from '../protocol/previews.ts';
 import type { StoredEvent } from '../store/store.ts';
 import type { Viewer } from './event-view.ts';
 import { freshViewOf, isVisible, processedBy, viewOf } from './event-view.ts';
+import { failureOf } from './failure.ts';
 import type { Shared } from './operation.ts';
 import { PreviewQueue } from './preview-queue.ts';
 
@@ -22,6 +24,7 @@ export type StreamRequest = {
   after: number;
   viewer: Viewer;
   previews: ReadonlySet<PreviewType>;
+  requestId: string;
 };
 
 const batchSize = 100;
@@ -66,19 +69,32 @@ class Connection {
       {
         pull: async (controller) => {
           this.#pulls += 1;
-          const next = await frames.next();
-          if (next.done) {
-            this.#end();
-            controller.close();
-            return;
-          }
-          controller.enqueue(this.#encoder.encode(next.value));
-          this.#dropWhenStalled(controller);
+          const text = await this.#next(frames);
+          if (text !== null) controller.enqueue(this.#encoder.encode(text));
+          if (text !== null && !this.#isOver) return this.#dropWhenStalled(controller);
+          this.#end();
+          controller.close();
         },
         cancel: () => this.#end(),
       },
       new ByteLengthQueuingStrategy({ highWaterMark: 65_536 }),
     );
+  }
+
+  /** The next text to send, or null at the end. A failure inside is the last frame: SDKs throw it to their caller. */
+  async #next(frames: AsyncGenerator<string, void, void>): Promise<string | null> {
+    try {
+      const next = await frames.next();
+      return next.done ? null : next.value;
+    } catch (error) {
+      this.#isOver = true;
+      const { deps } = this.#shared;
+      const envelope = errorEnvelope(
+        failureOf(error, deps, this.#request.requestId),
+        this.#request.requestId,
+      );
+      return `event: error\ndata: ${JSON.stringify(envelope)}\n\n`;
+    }
   }
 
   async *#frames(): AsyncGenerator<string, void, void> {
@@ -169,7 +185,9 @@ class Connection {
     const timer = setTimeout(() => {
       if (this.#isOver || this.#pulls !== pulls) return;
       this.#end();
-      controller.error(new Error(`the reader took nothing for ${stalledReaderMs} ms`));
+      controller.error(
+        new SlowReader(`a stream's reader took nothing for ${stalledReaderMs} ms and was dropped`),
+      );
     }, stalledReaderMs);
     timer.unref();
   }
@@ -179,6 +197,12 @@ class Connection {
     for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe();
     this.#wake();
   }
+}
+
+/** Ends the connection where an orderly end would wait for the reader too. Not a bug, so it is no place to trace. */
+class SlowReader extends Error {
+  override name = 'SlowReader';
+  override stack = '';
 }
 
 function frameOf(view: JsonObject, seq: number | null): string {

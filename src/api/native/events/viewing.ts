@@ -74,7 +74,8 @@ export async function answerStream(
   const position = incoming.request.headers.get('last-event-id') ?? query.after ?? null;
   const after = position === null ? found.row.head : await sequenceOf(incoming, found, position);
   if (typeof after !== 'number') return after;
-  return eventStream(incoming, { session: found.id, after, viewer, previews: new Set(query.event_deltas) });
+  const previews = new Set(query.event_deltas);
+  return eventStream(incoming, { session: found.id, after, viewer, previews, requestId: incoming.requestId });
 }
 
 async function sequenceOf(

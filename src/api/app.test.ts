@@ -94,7 +94,10 @@ describe('routes', () => {
     expect([missing.status, missing.body.type]).toEqual([404, 'error']);
     const wrong = await api.ask('DELETE', '/v1/agents');
     expect([wrong.status, messageOf(wrong)]).toEqual([405, expect.stringContaining('POST, GET')]);
-    expect((await api.ask('GET', '/v1/skills')).status).toBe(404);
+    for (const path of ['/v1/skills', '/v1/environments/env_1/work/poll']) {
+      const reply = await api.ask('GET', path);
+      expect([reply.status, messageOf(reply)]).toEqual([404, expect.stringContaining('this version')]);
+    }
   });
 
   it('shows the doctor report', async () => {

@@ -84,8 +84,30 @@ function unknownRoute(method: string, path: string): Problem {
   if (methods.length > 0) {
     return problem('method_not_allowed', `${method} is not possible here; ${methods.join(', ')} is.`);
   }
+  const resource = /^\/v1\/(?:sessions\/[^/]+\/|environments\/[^/]+\/)?(\w+)/.exec(path)?.[1] ?? '';
+  if (notBuilt.has(resource)) {
+    return problem(
+      'not_found',
+      `The managed-agents protocol has ${resource}; this version of Scriptorium does not.`,
+    );
+  }
   return problem('not_found', `There is no ${path.slice(0, 200)} here.`);
 }
+
+const notBuilt = new Set([
+  'deployment_runs',
+  'deployments',
+  'dreams',
+  'memory_stores',
+  'messages',
+  'models',
+  'organizations',
+  'skills',
+  'tunnels',
+  'user_profiles',
+  'vaults',
+  'work',
+]);
 
 function honoPath(path: string): string {
   return path.replace(/\{(\w+)\}/g, ':$1');

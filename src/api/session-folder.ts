@@ -12,7 +12,7 @@ export type SessionFolder = { fold(session: string): Promise<SessionState> };
 
 const pageSize = 500;
 
-export function sessionFolder(store: Pick<Store, 'read'>, capacity = 128): SessionFolder {
+export function sessionFolder(store: Pick<Store, 'read'>, capacity = 32): SessionFolder {
   // Insertion order is age: a map is enough of an LRU.
   const recent = new Map<string, SessionState>();
   return {

@@ -151,7 +151,7 @@ describe('interrupts', () => {
       turn.userText === 'go' ? { text: 'x'.repeat(400), eventDelayMs: 50 } : { text: 'ok' },
     );
     const session = await room.createSession({}, message('go'));
-    await room.until(session, (log) => typesOf(log).includes('model.intent'));
+    await room.until(session, () => room.peer.requests.length > 0);
     await room.send(session, event('user.interrupt', {}));
     const log = await room.until(session, idleAfter(1));
     expect(typesOf(log)).not.toContain('agent.message');

@@ -89,6 +89,10 @@ async function startProblem(error: NodeJS.ErrnoException, about: Start): Promise
       exitCode: exitCodes.alreadyRunning,
     });
   }
+  if (error.name === 'WeakKey')
+    return new Refused(`SCRIPTORIUM_API_KEY cannot be used: ${error.message}`, { exitCode: exitCodes.usage });
+  if (error.name === 'HostUnreachable')
+    return new Refused(error.message, { hint: 'scriptorium doctor tells what this machine lacks' });
   if (error.code === 'EADDRINUSE')
     return new Refused(`port ${about.port} is taken`, {
       hint: 'choose another with --port (0 takes a free one)',

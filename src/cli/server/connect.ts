@@ -30,6 +30,11 @@ export async function connect(options: Connect): Promise<Client> {
   const apiKey = options.apiKey ?? process.env.SCRIPTORIUM_API_KEY ?? null;
   if (url !== undefined && url !== '') {
     const address = { url: checkedUrl(url), apiKey };
+    // Later losses are waited for; a server that was never there is most likely a wrong address.
+    if (!(await answers(address.url)))
+      throw new Refused(`no server answers at ${address.url}`, {
+        hint: 'check --url (or SCRIPTORIUM_URL), or start one with: scriptorium up',
+      });
     return new Client(address, () => Promise.resolve(address), options.patienceMs);
   }
   const dataDir = options.dataDir ?? defaultDataDir();

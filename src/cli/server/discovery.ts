@@ -47,7 +47,9 @@ const PROBE_TIMEOUT_MS = 1_500;
 export async function answers(url: string): Promise<boolean> {
   if (url === '') return false;
   try {
-    const response = await fetch(new URL('/healthz', url), { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
+    const response = await fetch(new URL('healthz', url.endsWith('/') ? url : `${url}/`), {
+      signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
+    });
     await response.body?.cancel();
     return response.ok;
   } catch {

@@ -8,14 +8,15 @@
 #include "guest-files.h"
 #include <dirent.h>
 
-enum { WALK_DEPTH = 64, WALK_SKIPS = 256, PART_SIZE = 128 << 10 };
+/* All paths together; the host's own messages have a cap, and escaping may make each byte six. */
+enum { WALK_DEPTH = 64, WALK_SKIPS = 256, PART_SIZE = 128 << 10, WALK_PATHS = 6 << 20 };
 
 struct walk {
   uint32_t id, entries_left, max_depth;
   char *skip[WALK_SKIPS + 1];
   char path[PATH_MAX];
   uint8_t *part;
-  size_t part_used;
+  size_t part_used, path_bytes;
   uint8_t is_whole;
 };
 
@@ -39,7 +40,7 @@ static void add_entry(struct walk *w, const struct stat *s, size_t path_size) {
   at[STAT_SIZE] = (uint8_t)path_size, at[STAT_SIZE + 1] = (uint8_t)(path_size >> 8);
   memcpy(at + STAT_SIZE + 2, w->path, path_size);
   w->part_used += STAT_SIZE + 2 + path_size;
-  w->entries_left--;
+  w->entries_left--, w->path_bytes += path_size;
 }
 
 /* `length` is how much of w->path names this folder, below the root. */
@@ -56,7 +57,7 @@ static void walk_folder(struct walk *w, int folder, size_t length, uint32_t dept
     if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
     if (fstatat(folder, entry->d_name, &s, AT_SYMLINK_NOFOLLOW) < 0) continue; /* removed meanwhile */
     if (S_ISDIR(s.st_mode) && is_skipped(w, entry->d_name)) continue;
-    if (w->entries_left == 0 || size >= PATH_MAX) {
+    if (w->entries_left == 0 || size >= PATH_MAX || w->path_bytes > WALK_PATHS) {
       w->is_whole = 0;
       break;
     }
@@ -75,7 +76,7 @@ static void walk_folder(struct walk *w, int folder, size_t length, uint32_t dept
 
 static void file_walk(uint32_t id, struct cursor *c) {
   static struct walk w;
-  w.id = id, w.is_whole = 1;
+  w.id = id, w.is_whole = 1, w.path_bytes = 0;
   w.entries_left = take_u32(c);
   w.max_depth = take_u32(c);
   if (w.max_depth > WALK_DEPTH) w.max_depth = WALK_DEPTH;

@@ -3,7 +3,8 @@
  *
  *   launch [--cgroup FILE]… [--rlimit NAME=VALUE]… [--stage DIR (--bind|--ro-bind FROM NAME)…] [--uid N]
  *          [--seccomp FD] [--keep FD]… -- PROGRAM ARGUMENT…
- *   launch --hold-lock FILE     locks FILE, says "locked", holds it until stdin ends (Node has no flock)
+ *   launch --hold-lock FILE [DIR PREFIX]…    locks FILE, says "locked", holds it until stdin ends (Node has no flock),
+ *                               then removes the cgroups PREFIX* of each DIR
  *   launch --remove DIR         removes a session's disk (launch-remove.h)
  *   launch --probe-seccomp      installs the filter on itself and tries it
  *
@@ -96,13 +97,45 @@ static void close_others(void) {
   syscall(SYS_close_range, MAX_FD, ~0u, 0);
 }
 
-static int hold_lock(const char *file) {
+/* Ends and removes the groups in `folder` whose names begin with `prefix`. Returns whether none is left. */
+static int remove_groups(const char *folder, const char *prefix) {
+  DIR *dir = opendir(folder);
+  int clean = 1;
+  if (dir == NULL) return 1;
+  for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+    if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0) continue;
+    if (unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR) == 0) continue;
+    clean = 0;
+    char file[512];
+    snprintf(file, sizeof file, "%s/cgroup.kill", entry->d_name);
+    int fd = openat(dirfd(dir), file, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) continue;
+    if (write(fd, "1", 1) < 0) clean = 0;
+    close(fd);
+  }
+  closedir(dir);
+  return clean;
+}
+
+/*
+ * Outlives a killed host by a moment: its sandboxes die with its sockets, and what no process death removes, their
+ * cgroups, is removed here. The lock is let go of after that, so the next host finds a clean machine (S5).
+ */
+static int hold_lock(int argc, char **argv) {
+  const char *file = argv[2];
   int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) refuse("cannot open", file);
   if (flock(fd, LOCK_EX | LOCK_NB) < 0) return errno == EWOULDBLOCK ? 75 : 125;
   if (write(1, "locked\n", 7) != 7) return 1;
+  /* Whoever ends a host by its group or terminal must not end this first. */
+  signal(SIGINT, SIG_IGN), signal(SIGTERM, SIG_IGN), signal(SIGHUP, SIG_IGN);
   char ignored[64];
   while (read(0, ignored, sizeof ignored) > 0) {
+  }
+  for (int attempt = 0, clean = 0; attempt < 250 && !clean; attempt++) {
+    clean = 1;
+    for (int i = 3; i + 1 < argc; i += 2) clean &= remove_groups(argv[i], argv[i + 1]);
+    if (!clean) usleep(10000);
   }
   return 0;
 }
@@ -158,7 +191,7 @@ static int read_arguments(int argc, char **argv, struct plan *plan) {
 }
 
 int main(int argc, char **argv) {
-  if (argc == 3 && strcmp(argv[1], "--hold-lock") == 0) return hold_lock(argv[2]);
+  if (argc >= 3 && strcmp(argv[1], "--hold-lock") == 0) return hold_lock(argc, argv);
   if (argc == 3 && strcmp(argv[1], "--remove") == 0) return remove_tree(argv[2]);
   if (argc == 2 && strcmp(argv[1], "--probe-seccomp") == 0) return probe_seccomp();
   static struct plan plan = {.uid = -1};

@@ -6,7 +6,7 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually, joined, processesNamed, Rig, unrefused } from './rig.ts';
+import { answers, eventually, joined, processesNamed, Rig, unrefused } from './rig.ts';
 
 const SECRET = 'host-secret-7f3a9c';
 const ABSTRACT = `scriptorium-escape-${process.pid}`;
@@ -15,7 +15,7 @@ const isX64 = process.arch === 'x64';
 let rig: Rig;
 let folder: string;
 let servers: Server[] = [];
-const answers = new Map<string, string>();
+const said = new Map<string, string>();
 
 const listen = (where: number | string): Promise<Server> =>
   new Promise((resolve) => {
@@ -42,7 +42,7 @@ async function startCarelessHost(stateDir: string): Promise<void> {
     stdio: 'ignore',
     detached: true,
   }).unref();
-  await eventually('the host listens', () => existsSync(path.join(stateDir, 'host.sock')));
+  await eventually('the host answers', () => answers(stateDir));
 }
 
 beforeAll(async () => {
@@ -66,7 +66,7 @@ beforeAll(async () => {
   const ran = await rig.run('evil', ['./probe', String(port), ABSTRACT]);
   for (const line of ran.stdout.trim().split('\n')) {
     const [name, answer] = line.split('=');
-    answers.set(name as string, answer as string);
+    said.set(name as string, answer as string);
   }
 }, 60_000);
 
@@ -170,35 +170,35 @@ const rows = Object.entries(refusals).flatMap(([answer, names]) =>
 
 describe('what the kernel must refuse', () => {
   it.each(rows)('%s is refused with %s', (name, answer) => {
-    expect(answers.get(name)).toBe(answer);
+    expect(said.get(name)).toBe(answer);
   });
 
   it.each(['drop_caches', 'core_pattern', 'panic'])('[26] %s cannot be written', (name) => {
-    expect(['EACCES', 'EROFS']).toContain(answers.get(name));
+    expect(['EACCES', 'EROFS']).toContain(said.get(name));
   });
 
   it.each(['sysrq', 'kcore'])('[24] [26] %s is refused, or the kernel was built without it', (name) => {
     const file = name === 'sysrq' ? '/proc/sysrq-trigger' : '/proc/kcore';
-    expect(existsSync(file) ? ['EACCES', 'EROFS'] : ['ENOENT']).toContain(answers.get(name));
+    expect(existsSync(file) ? ['EACCES', 'EROFS'] : ['ENOENT']).toContain(said.get(name));
   });
 
   it.each(['write.git', 'write.certificates', 'write.passwd', 'write.node', 'write.guest'])(
     '[39] %s cannot be opened for writing',
     (name) => {
-      expect(['EACCES', 'EROFS']).toContain(answers.get(name));
+      expect(['EACCES', 'EROFS']).toContain(said.get(name));
     },
   );
 
   it('still allows what programs need', () => {
     for (const name of ['socket.inet', 'socket.route', 'socket.unix'])
-      expect([name, answers.get(name)]).toEqual([name, 'done']);
+      expect([name, said.get(name)]).toEqual([name, 'done']);
   });
 
   it('has tried nothing that this table does not judge', () => {
     const judged = [...rows.map(([name]) => name), 'sysrq', 'kcore', 'drop_caches', 'core_pattern', 'panic'];
     judged.push('write.git', 'write.certificates', 'write.passwd', 'write.node', 'write.guest');
     judged.push('socket.inet', 'socket.route', 'socket.unix');
-    expect([...answers.keys()].filter((name) => !judged.includes(name))).toEqual([]);
+    expect([...said.keys()].filter((name) => !judged.includes(name))).toEqual([]);
   });
 
   it.runIf(isX64)(

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
+  HostUnreachable,
   isRefusal,
   type ProcessRead,
   type ProcessState,
@@ -15,7 +16,7 @@ import {
   type SandboxSpec,
   type StartProcess,
 } from '../../src/sandbox/executor.ts';
-import { type ConnectOptions, connectHost } from '../../src/sandbox/host/adopt.ts';
+import { type ConnectOptions, connectHost, findHost } from '../../src/sandbox/host/adopt.ts';
 import type { HostClient } from '../../src/sandbox/host/client.ts';
 
 export type Ran = {
@@ -63,6 +64,13 @@ export async function eventually(what: string, holds: () => boolean | Promise<bo
     await delay(20);
   }
   throw new Error(`never: ${what}`);
+}
+
+/** Whether a host of that folder can be spoken to. Starts none. */
+export async function answers(stateDir: string): Promise<boolean> {
+  const found = await findHost(stateDir);
+  await found?.close();
+  return found !== null;
 }
 
 /** Processes of the whole machine whose command line holds `text`, as the host sees them. */
@@ -161,6 +169,24 @@ export class Rig {
       waitMs: 25_000,
       ...more,
     };
+  }
+
+  /** Kills the host as hard as can be, and reaches the next one. Returns the pid of the dead one. */
+  async killHost(): Promise<number> {
+    const { pid } = await this.client.hello();
+    process.kill(pid, 'SIGKILL');
+    await eventually('the host is dead', () => !isAlive(pid));
+    return pid;
+  }
+
+  /** The client learns of a host's death by a call that fails; the next one finds or starts another. */
+  async reach(): Promise<number> {
+    for (;;)
+      try {
+        return (await this.client.hello()).pid;
+      } catch (error) {
+        if (!(error instanceof HostUnreachable)) throw error;
+      }
   }
 
   /** Runs to the end. */

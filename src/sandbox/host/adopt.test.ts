@@ -3,7 +3,7 @@ import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSyn
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { eventually, isAlive, processesWith, Rig, unrefused } from '../../../test/escapes/rig.ts';
+import { answers, eventually, isAlive, processesWith, Rig, unrefused } from '../../../test/escapes/rig.ts';
 import { HostUnreachable } from '../executor.ts';
 import { connectHost, findHost } from './adopt.ts';
 import { findPrograms } from './programs.ts';
@@ -142,7 +142,7 @@ describe('hosts under other conditions', () => {
       const main = path.join(root, 'src/sandbox/host/main.ts');
       const host = spawn('setpriv', [...asUser, main, '--state-dir', stateDir], { stdio: 'ignore' });
       engines.push(host);
-      await eventually('it listens', () => existsSync(path.join(stateDir, 'host.sock')));
+      await eventually('it answers', () => answers(stateDir));
       const rig = await Rig.start({ stateDir });
       const info = await rig.create('s');
       expect(info).toMatchObject({

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { eventually, Rig, specOf, unrefused } from '../../../test/escapes/rig.ts';
+import { Rig, specOf, unrefused } from '../../../test/escapes/rig.ts';
 import { type Edit, isRefusal } from '../executor.ts';
 import { Journal } from './journal.ts';
 import { MAX_LINE_BYTES } from './wire.ts';
@@ -139,10 +139,8 @@ it('finishes edits that a killed host had begun, once and only where nothing els
   const other = await Rig.start();
   await other.create('s');
   await other.sh('s', 'echo -n one > first; echo -n done > second');
-  const { pid } = await other.client.hello();
   // What a host leaves that dies between its journal and the last file: the second file is in place already.
-  process.kill(pid, 'SIGKILL');
-  await eventually('it is dead', async () => (await import('node:fs')).existsSync(`/proc/${pid}`) === false);
+  await other.killHost();
   const edits = [
     put('second', 'done', { expectSha256: sha256('before') }),
     put('first', 'two', { expectSha256: sha256('one') }),
@@ -154,6 +152,7 @@ it('finishes edits that a killed host had begun, once and only where nothing els
   const journal = Journal.open(path.join(other.stateDir, 'sessions/s/journal'), () => {});
   await journal.append({ type: 'edits', fence: 1, callId: 'half', contentHash, edits: wire });
   await journal.close();
+  await other.reach();
   expect(await other.client.callStatus({ ...s, callId: 'half' })).toMatchObject({
     kind: 'edits',
     state: 'done',

@@ -268,13 +268,12 @@ describe('a host and its owners', () => {
     unrefused(await rig.client.startProcess(done));
     const running = rig.start('s', ['/bin/sh', '-c', 'echo part; sleep 987656'], { fence: 7, waitMs: 300 });
     unrefused(await rig.client.startProcess(running));
-    const { pid } = await rig.client.hello();
-    process.kill(pid, 'SIGKILL');
-    await eventually(
-      'the sandbox dies with it',
-      () => processesWith('sleep\x00987656').filter(isAlive).length === 0,
-    );
-    expect((await rig.client.hello()).pid).not.toBe(pid);
+    const pid = await rig.killHost();
+    const isClean = () =>
+      processesWith(rig.stateDir).filter(isAlive).length === 0 && cgroupsOf(pid).length === 0;
+    await eventually('its sandboxes, its lock and its cgroups go with it, without another host', isClean);
+    expect(processesWith('sleep\x00987656').filter(isAlive)).toEqual([]);
+    expect(await rig.reach()).not.toBe(pid);
     expect(await rig.client.callStatus({ ...running, fence: 6 })).toMatchObject({ refused: 'fenced' });
     expect(await rig.client.callStatus(running)).toMatchObject({ process: { state: 'lost' } });
     expect(await rig.client.startProcess(running)).toMatchObject({ process: { state: 'lost' } });

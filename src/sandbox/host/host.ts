@@ -25,7 +25,7 @@ import path from 'node:path';
 import type { OperatorBind, Programs, RunningSandbox } from '../backend.ts';
 import type { Refusal, SandboxSpec } from '../executor.ts';
 import type { BwrapOptions } from '../local/bubblewrap.ts';
-import { type CgroupPlaces, findCgroups, removeLeftGroups } from '../local/cgroup.ts';
+import type { CgroupPlaces } from '../local/cgroup.ts';
 import { writeEtc } from '../local/etc.ts';
 import { bwrapOptions, startLocal } from '../local/start.ts';
 import { startUnisolated } from '../unisolated/start.ts';
@@ -34,6 +34,7 @@ import { Session } from './session.ts';
 export type HostOptions = {
   stateDir: string;
   programs: Programs;
+  cgroups: CgroupPlaces;
   allowUnisolated: boolean;
   binds: OperatorBind[];
   /** A sandbox that nobody uses is stopped after this long; its disk stays. */
@@ -44,6 +45,18 @@ export type HostOptions = {
 
 const FIRST_UID = 200_000;
 const isRoot = process.getuid?.() === 0;
+
+/** The same for every host of a folder, and for no other. */
+export function groupPrefix(stateDir: string): string {
+  const digest = createHash('sha256').update(realpathSync(stateDir)).digest('hex');
+  return `scriptorium-${digest.slice(0, 10)}-`;
+}
+
+function syncFolder(folder: string): void {
+  const fd = openSync(folder, 'r');
+  fsyncSync(fd);
+  closeSync(fd);
+}
 
 export class Host {
   readonly #options: HostOptions;
@@ -65,15 +78,11 @@ export class Host {
   }
 
   /** Call only with the lock of the state folder held. */
-  static async open(options: HostOptions): Promise<Host> {
+  static open(options: HostOptions): Host {
     for (const name of ['sessions', 'trash'])
       mkdirSync(path.join(options.stateDir, name), { recursive: true, mode: 0o700 });
     writeEtc(path.join(options.stateDir, 'etc'));
-    const cgroups = findCgroups(true);
-    const digest = createHash('sha256').update(realpathSync(options.stateDir)).digest('hex');
-    const prefix = `scriptorium-${digest.slice(0, 10)}-`;
-    await removeLeftGroups(cgroups, prefix);
-    const host = new Host(options, cgroups, prefix);
+    const host = new Host(options, options.cgroups, groupPrefix(options.stateDir));
     for (const name of readdirSync(path.join(options.stateDir, 'trash'))) void host.#removeTree(name);
     return host;
   }
@@ -97,6 +106,8 @@ export class Host {
     const session = found ?? this.#open(id, folder);
     session.uid = uid;
     await session.journal.append({ type: 'session', session: id, uid, format: 1 });
+    // The journal's own name must survive a power cut as its content does.
+    for (const place of [folder, path.dirname(folder)]) syncFolder(place);
     return session;
   }
 
@@ -174,7 +185,10 @@ export class Host {
     const now = performance.now();
     for (const session of this.#sessions.values()) {
       const { sandbox } = session;
-      if (sandbox === null) continue;
+      if (sandbox === null) {
+        this.#forgetUnused(session, now);
+        continue;
+      }
       if (session.requests > 0 || session.runningCalls() > 0) {
         session.lastUsedMs = now;
         continue;
@@ -182,6 +196,14 @@ export class Host {
       const limitMs = sandbox.link.liveCalls > 0 ? this.#options.idleWithProcessesMs : this.#options.idleMs;
       if (now - session.lastUsedMs >= limitMs) void session.stop('idle');
     }
+  }
+
+  /** What is on disk need not be in memory; the session is read again when somebody asks for it. */
+  #forgetUnused(session: Session, now: number): void {
+    const isUnused = session.requests === 0 && now - session.lastUsedMs > this.#options.idleWithProcessesMs;
+    if (!isUnused || session.isStarting) return;
+    this.#sessions.delete(session.id);
+    void session.close();
   }
 
   runningCalls(): number {

@@ -8,8 +8,12 @@ export type Lock = { isHeld: true; release(): void; lost: Promise<void> } | { is
 
 const HELD_BY_ANOTHER = 75;
 
-export async function takeLock(launch: string, file: string): Promise<Lock> {
-  const child = spawn(launch, ['--hold-lock', file], { stdio: ['pipe', 'pipe', 'ignore'], env: {} });
+/** `groups`: cgroups to remove when we are gone, as pairs of folder and prefix. */
+export async function takeLock(launch: string, file: string, groups: string[]): Promise<Lock> {
+  const child = spawn(launch, ['--hold-lock', file, ...groups], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+    env: {},
+  });
   const ended = new Promise<number | string>((resolve) => {
     child.once('error', (error) => resolve(error.message));
     child.once('exit', (code) => resolve(code ?? 'killed'));

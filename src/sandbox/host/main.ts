@@ -8,7 +8,8 @@ import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type { OperatorBind } from '../backend.ts';
 import { bindProblem } from '../local/bubblewrap.ts';
-import { Host } from './host.ts';
+import { findCgroups, groupParents } from '../local/cgroup.ts';
+import { groupPrefix, Host } from './host.ts';
 import { takeLock } from './lock.ts';
 import { findPrograms } from './programs.ts';
 import { HostServer } from './server.ts';
@@ -79,9 +80,12 @@ async function main(): Promise<void> {
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   chmodSync(stateDir, 0o700);
   const programs = findPrograms();
-  const lock = await takeLock(programs.launch, path.join(stateDir, 'host.lock'));
+  const cgroups = findCgroups(true);
+  const prefix = groupPrefix(stateDir);
+  const groups = groupParents(cgroups).flatMap((folder) => [folder, prefix]);
+  const lock = await takeLock(programs.launch, path.join(stateDir, 'host.lock'), groups);
   if (!lock.isHeld) fail(lock.reason, EXIT_TAKEN);
-  const host = await Host.open({ stateDir, programs, ...options });
+  const host = Host.open({ stateDir, programs, cgroups, ...options });
   let isEnding = false;
   const end = (): void => {
     if (isEnding) return;

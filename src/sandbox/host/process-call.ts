@@ -13,6 +13,7 @@ import type { OutputLog } from './output.ts';
 
 const CREDIT_BYTES = 1 << 20;
 const CONTROL_STREAM = 2;
+const UNKILLABLE_MS = 10_000;
 const MAX_CONTROL_BYTES = 64 << 10;
 /** In answer to `process/start`; the rest is read with `process/read`. */
 export const MAX_READ_BYTES = 8 << 20;
@@ -70,10 +71,15 @@ export class ProcessCall {
     const env = Object.entries(request.env).map(([name, value]) => `${name}=${value}`);
     const { argv, cwd, stdin, mergeStderr } = request;
     const options = { argv, cwd, env, stdin: stdin ?? null, mergeStderr, creditBytes: CREDIT_BYTES };
+    this.output.onWritten = (bytes) => this.#credit(bytes);
     this.#linkId = link.spawn(options, handlers);
     // A terminate that came while the journal was being synced.
     if (this.#endedBy !== null) link.kill(this.#linkId);
-    this.#timer = setTimeout(() => this.#kill('timeout'), request.timeoutMs);
+    this.#timer = setTimeout(() => {
+      this.#kill('timeout');
+      // Something that even SIGKILL does not end takes its sandbox with it.
+      this.#timer = setTimeout(() => link.end('a call could not be killed'), UNKILLABLE_MS);
+    }, request.timeoutMs);
   }
 
   /** Its sandbox or host is gone. What it did before that nobody can know (L6). */
@@ -101,19 +107,22 @@ export class ProcessCall {
     const cap = isControl ? MAX_CONTROL_BYTES : limits.maxOutputBytes;
     const room = Math.max(0, cap - (isControl ? this.#controlBytes : this.#storedBytes));
     const kept = data.length <= room ? data : data.subarray(0, room);
-    const linkId = this.#linkId as number;
-    const giveCredit = (): void => this.#link?.credit(linkId, data.length);
-    const isStored = kept.length > 0 && this.output.append(stream, kept, giveCredit);
-    if (!isStored) giveCredit();
-    const storedBytes = isStored ? kept.length : 0;
-    this.droppedBytes += data.length - storedBytes;
+    const storedBytes = kept.length > 0 && this.output.append(stream, kept) ? kept.length : 0;
+    const lostBytes = data.length - storedBytes;
+    this.droppedBytes += lostBytes;
+    // What is stored is credited once it is in the file; what is not must not cost the window anything.
+    if (lostBytes > 0) this.#credit(lostBytes);
     if (isControl) this.#controlBytes += storedBytes;
     else this.#storedBytes += storedBytes;
     if (!isControl && !this.#isCapped && this.#storedBytes >= cap) {
       this.#isCapped = true;
-      this.#link?.discard(linkId);
+      this.#link?.discard(this.#linkId as number);
     }
     this.#wake();
+  }
+
+  #credit(bytes: number): void {
+    if (this.#linkId !== null) this.#link?.credit(this.#linkId, bytes);
   }
 
   async #exited(
@@ -132,7 +141,7 @@ export class ProcessCall {
       // The sandbox could not even fork: like a shell that cannot, 126 and a line on stderr.
       exitCode = 126;
       const name = Object.entries(constants.errno).find(([, number]) => number === ending.errno)?.[0];
-      this.output.append(1, Buffer.from(`cannot start a process: ${name ?? ending.errno}\n`), () => {});
+      this.output.append(1, Buffer.from(`cannot start a process: ${name ?? ending.errno}\n`));
     }
     const writeError = await this.output.finish();
     if (writeError !== null)

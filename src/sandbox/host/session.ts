@@ -39,6 +39,7 @@ export class Session {
   readonly #startSandbox: StartSandbox;
   /** Creating and destroying take turns. */
   #turn: Promise<unknown> = Promise.resolve();
+  #turns = 0;
 
   constructor(id: string, folder: string, startSandbox: StartSandbox) {
     this.id = id;
@@ -250,8 +251,16 @@ export class Session {
     await this.#journal?.close();
   }
 
+  /** Whether its sandbox is being started or ended right now. */
+  get isStarting(): boolean {
+    return this.#turns > 0;
+  }
+
   #inTurn<T>(act: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(act, act);
+    this.#turns++;
+    const result = this.#turn.then(act, act).finally(() => {
+      this.#turns--;
+    });
     this.#turn = result.catch(() => {});
     return result;
   }

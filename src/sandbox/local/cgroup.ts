@@ -2,10 +2,10 @@
  * Control groups where this process may make them: v2 with controllers, else v1 memory and pids. A v2 mount without
  * controllers is still used for `cgroup.kill`, which ends a whole tree at once.
  *
- * Promises: what is found was really tried (S4); a group is removed with its sandbox, and what a killed host left
- * behind is removed by the next one (S5).
+ * Promises: what is found was really tried (S4); a group is removed with its sandbox, and what a killed host leaves
+ * behind by the holder of its lock (S5; native/launch.c).
  */
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Limits } from '../executor.ts';
@@ -114,7 +114,8 @@ export function findCgroups(enable = false): CgroupPlaces {
   return { kind: 'cgroup1', memory, pids, cpu, unified };
 }
 
-function parents(places: CgroupPlaces): string[] {
+/** Where a sandbox's groups are made. */
+export function groupParents(places: CgroupPlaces): string[] {
   const all =
     places.kind === 'cgroup1' ? [places.memory, places.pids, places.cpu, places.unified] : [places.unified];
   return [...new Set(all)].filter((place) => place !== null);
@@ -128,7 +129,7 @@ export class SandboxCgroups {
   /** Throws where the groups cannot be made after all; nothing is left then. */
   constructor(places: CgroupPlaces, name: string, limits: Limits) {
     this.#kind = places.kind;
-    this.#folders = parents(places).map((parent) => path.join(parent, name));
+    this.#folders = groupParents(places).map((parent) => path.join(parent, name));
     for (const folder of this.#folders) mkdirSync(folder, { recursive: true });
     const processes = String(limits.processes + OWN_PROCESSES);
     if (places.kind === 'cgroup2') {
@@ -201,14 +202,4 @@ async function removeGroup(folder: string): Promise<boolean> {
     await delay(attempt < 10 ? 2 : 20);
   }
   return false;
-}
-
-/** Ends and removes the groups of sandboxes that a killed host left behind; their names begin with `prefix`. */
-export async function removeLeftGroups(places: CgroupPlaces, prefix: string): Promise<void> {
-  const folders = parents(places).flatMap((parent) =>
-    readdirSync(parent)
-      .filter((name) => name.startsWith(prefix))
-      .map((name) => path.join(parent, name)),
-  );
-  await Promise.all(folders.map(removeGroup));
 }

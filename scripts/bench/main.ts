@@ -22,6 +22,7 @@ import { Server } from './server-process.ts';
 import { copiedNode, measureIdleMemory, measureSleepers, measureStart } from './start.ts';
 import { measureRatio, measureSteps } from './steps.ts';
 import { measureStore } from './store.ts';
+import { measureWaterfall } from './waterfall.ts';
 
 const usage = `Usage: npm run bench -- [options]
 
@@ -147,7 +148,7 @@ function partsOf(plan: Plan, peer: Peer, isIsolated: boolean): Part[] {
 
 /** Steps, the long session, and then a message to it: what a long log costs. */
 async function onOneServer(plan: Plan, settings: { peer: Peer; isIsolated: boolean }): Promise<Figure[]> {
-  const { peer } = settings;
+  const { peer, isIsolated } = settings;
   const flags = values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${values.profile}`];
   const server = (await Server.start({ ...settings, dataDir: await temporaryFolder('steps'), flags })).watch(
     peer,
@@ -156,7 +157,8 @@ async function onOneServer(plan: Plan, settings: { peer: Peer; isIsolated: boole
   const long = await measureRatio(server, peer, plan.steps);
   const talk = await measureLongLog(server, peer, long.session, plan.steps.longSteps);
   await server.close();
-  return [...steps, ...long.figures, ...talk];
+  const parts = await measureWaterfall(peer, isIsolated, plan.steps.steps);
+  return [...steps, ...parts, ...long.figures, ...talk];
 }
 
 type Circumstances = { loadBefore: number[]; isIsolated: boolean; seconds: number };

@@ -1,4 +1,5 @@
 /** How long a server takes to be ready, and what it takes of memory: at rest, after work, with many asleep. */
+import { readdirSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
@@ -126,6 +127,7 @@ export async function measureSleepers(settings: Settings, sessions: number): Pro
   const before = await restingMemory(server);
   await manySessions(server, sessions);
   const after = await restingMemory(server);
+  const descriptors = descriptorsOf(after.processes[1]?.pid ?? 0);
   await server.close();
   const change = after.totalMb - before.totalMb;
   const [serverMb = 0, hostMb = 0] = [0, 1].map(
@@ -133,9 +135,17 @@ export async function measureSleepers(settings: Settings, sessions: number): Pro
   );
   return [
     figure(`memory of ${sessions} sleeping sessions`, 'MB', [change], {
-      note: `after collection in the server; server ${signed(serverMb)}, host ${signed(hostMb)} MB; per session ${((change * 1024) / sessions).toFixed(0)} KB`,
+      note: `after collection in the server; server ${signed(serverMb)}, host ${signed(hostMb)} MB; per session ${((change * 1024) / sessions).toFixed(0)} KB; the host has ${descriptors} descriptors open`,
     }),
   ];
+}
+
+function descriptorsOf(pid: number): number {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).length;
+  } catch {
+    return Number.NaN;
+  }
 }
 
 const signed = (value: number): string => `${value < 0 ? '' : '+'}${value.toFixed(1)}`;

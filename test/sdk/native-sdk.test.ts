@@ -191,6 +191,27 @@ describe('a session through the SDK', () => {
     expect(textsOf(seen).join()).toContain('made in 42');
   });
 
+  it('mounts uploaded files where it says, readable and not to be changed', async () => {
+    const upload = await client.beta.files.upload({
+      file: await toFile(Buffer.from('in the file'), 'a.txt'),
+    });
+    const agent = await client.beta.agents.create({
+      name: 'R',
+      model: 'gpt-5.2-codex',
+      tools: bash('always_allow'),
+    });
+    const session = await client.beta.sessions.create({
+      agent: agent.id,
+      environment_id: environmentId,
+      resources: [{ type: 'file', file_id: upload.id, mount_path: '/a.txt' }],
+    });
+    const [resource] = (await client.beta.sessions.resources.list(session.id)).data;
+    const where = resource?.type === 'file' ? resource.mount_path : '';
+    expect(where).toBe('/mnt/session/uploads/a.txt');
+    const seen = await turn(session.id, [user(`run: cat ${where}; echo x > ${where} || echo refused`)]);
+    expect(textsOf(seen).join()).toMatch(/in the file.*refused/s);
+  });
+
   it('asks before a tool and runs it when allowed', async () => {
     const session = await makeSession(bash('always_ask'));
     const asked = await turn(session.id, [user('run: echo allowed')]);

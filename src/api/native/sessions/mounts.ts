@@ -4,6 +4,7 @@
  */
 import type { Problem } from '../../../protocol/errors.ts';
 import { isProblem, problem } from '../../../protocol/errors.ts';
+import { unavailable } from '../../../protocol/fields.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import type { ResourceParams } from '../../../protocol/sessions.ts';
 import { sandboxPaths } from '../../../sandbox/executor.ts';
@@ -41,7 +42,7 @@ export async function mountAll(
       continue;
     }
     const path = String(mounted.resource.mount_path);
-    if (mounts.paths.some((taken) => overlap(taken, path))) {
+    if (mounts.paths.includes(path)) {
       return problem('invalid_request', `resources.${index}.mount_path: ${path} is taken already`);
     }
     mounts.paths.push(path);
@@ -49,6 +50,9 @@ export async function mountAll(
   }
   return mounts;
 }
+
+/** What every file system takes as one name. */
+const maxNameBytes = 255;
 
 type Mounted = { resource: JsonObject; copy: ResourcePut; upload: Upload; repository: RepositoryPin | null };
 
@@ -60,7 +64,9 @@ async function mountOne(context: Context, param: ResourceParams, index: number):
     return problem('file_expired', `resources.${index}.file_id: ${param.file_id} has expired.`);
   const copyId = mint('file', `resource ${index}`);
   const mountPath = param.type === 'file' ? uploadPath(param.mount_path ?? copyId) : sandboxPaths.workspace;
-  if (mountPath === null) return problem('invalid_request', `resources.${index}.mount_path: names no file`);
+  if (typeof mountPath !== 'string') {
+    return problem(mountPath.problem, `resources.${index}.mount_path: ${mountPath.message}`);
+  }
   const id = mint('sessionResource', `resource ${index}`);
   const upload = param.type === 'file' ? mountPath.slice(sandboxPaths.uploads.length + 1) : `${id}.bundle`;
   const time = new Date(nowMs).toISOString();
@@ -84,16 +90,20 @@ async function mountOne(context: Context, param: ResourceParams, index: number):
   };
 }
 
-/** Everything is rooted under the uploads directory: `/data.csv` and `data.csv` are the same place. */
-function uploadPath(path: string): string | null {
+/**
+ * Everything is rooted under the uploads directory: `/data.csv` and `data.csv` are the same place. What the hands could
+ * not lay out is refused here, where somebody reads the answer.
+ */
+function uploadPath(path: string): string | Problem {
   const inside = path.startsWith(`${sandboxPaths.uploads}/`) ? path.slice(sandboxPaths.uploads.length) : path;
   const parts = inside.split('/').filter((part) => part !== '');
-  return parts.length === 0 ? null : [sandboxPaths.uploads, ...parts].join('/');
-}
-
-/** The same file, or one where the other needs a directory. */
-function overlap(a: string, b: string): boolean {
-  return a === b || a.startsWith(`${b}/`) || b.startsWith(`${a}/`);
+  const [name] = parts;
+  if (name === undefined) return problem('invalid_request', 'names no file');
+  if (parts.length > 1)
+    return problem('not_supported', unavailable('directories are', `mount it as /${parts.at(-1)}`));
+  if (Buffer.byteLength(name) > maxNameBytes)
+    return problem('invalid_request', `at most ${maxNameBytes} bytes`);
+  return `${sandboxPaths.uploads}/${name}`;
 }
 
 function copyOf(file: Resource, id: string, sessionId: string, time: string): ResourcePut {

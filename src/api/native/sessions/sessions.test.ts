@@ -127,10 +127,10 @@ describe('session resources', () => {
       id: string;
     };
     const { id } = await makeSession(api, {
-      resources: [{ type: 'file', file_id: upload.id, mount_path: '/in/data.csv' }],
+      resources: [{ type: 'file', file_id: upload.id, mount_path: '/data.csv' }],
     });
     const [resource] = dataOf(await api.ask('GET', `/v1/sessions/${id}/resources`));
-    expect(resource).toMatchObject({ type: 'file', mount_path: '/mnt/session/uploads/in/data.csv' });
+    expect(resource).toMatchObject({ type: 'file', mount_path: '/mnt/session/uploads/data.csv' });
     expect(resource?.file_id).not.toBe(upload.id);
     expect((await api.ask('GET', `/v1/sessions/${id}/resources/${resource?.id}`)).body).toEqual(resource);
     await api.ask('DELETE', `/v1/files/${upload.id}`);
@@ -139,6 +139,29 @@ describe('session resources', () => {
     expect(dataOf(await api.ask('GET', `/v1/files?scope_id=${id}`))).toHaveLength(1);
     await api.ask('DELETE', `/v1/sessions/${id}`);
     expect((await api.ask('GET', `/v1/files/${resource?.file_id}`)).status).toBe(404);
+  });
+
+  it('refuse what the hands could not lay out', async () => {
+    const form = new FormData();
+    form.set('file', new File(['x'], 'x'));
+    const { id } = (await (await api.fetch('/v1/files', { method: 'POST', body: form })).json()) as {
+      id: string;
+    };
+    const base = await parts();
+    const mount = (...paths: string[]) =>
+      api.ask('POST', '/v1/sessions', {
+        ...base,
+        resources: paths.map((mount_path) => ({ type: 'file', file_id: id, mount_path })),
+      });
+    expect(messageOf(await mount('/in/data.csv'))).toContain(
+      'resources.0.mount_path: directories are not available',
+    );
+    expect(messageOf(await mount('/'))).toContain('names no file');
+    expect(messageOf(await mount('ä'.repeat(200)))).toContain('at most 255 bytes');
+    expect(messageOf(await mount('/a', 'a'))).toContain(
+      'resources.1.mount_path: /mnt/session/uploads/a is taken',
+    );
+    expect((await mount('/mnt/session/uploads/a', '/b')).status).toBe(200);
   });
 
   it('pin a repository bundle for the hands, and show no digest', async () => {

@@ -27,7 +27,8 @@ export function isVisible(event: StoredEvent, viewer: Viewer): boolean {
   return !event.erased || event.type === 'session.deleted';
 }
 
-type Viewed = Pick<StoredEvent, 'id' | 'type' | 'public' | 'time'>;
+/** What a view needs of an event. */
+export type Viewed = Pick<StoredEvent, 'id' | 'type' | 'public' | 'time'>;
 
 export function viewOf(event: Viewed, processedAt: string | null): JsonObject {
   return { ...event.public, id: event.id, type: event.type, processed_at: processedAt };

@@ -13,7 +13,8 @@ import type { SessionState } from '../session/state.ts';
 import { isBlocked } from '../session/state.ts';
 import type { SessionSummary } from '../session/summary.ts';
 import { summarize } from '../session/summary.ts';
-import type { Append, NewEvent, Store, StoredEvent, StreamRow } from '../store/store.ts';
+import type { Append, NewEvent, Store, StreamRow } from '../store/store.ts';
+import type { Viewed } from './event-view.ts';
 import type { Answer, Call, Incoming } from './operation.ts';
 import type { MintId } from './request-key.ts';
 import { keyReused, minterOf } from './request-key.ts';
@@ -45,7 +46,11 @@ export type SessionAct = {
     mint: MintId,
   ): Promise<SessionChange | Problem> | SessionChange | Problem;
   /** The answer, from the act's own events and the summary at its end: the same for the first request and a repeat. */
-  answer(session: string, events: StoredEvent[], summary: SessionSummary): JsonObject;
+  answer(
+    session: string,
+    events: Viewed[],
+    summary: () => Promise<SessionSummary>,
+  ): Promise<JsonObject> | JsonObject;
 };
 
 /** Rounds against a busy session; each means somebody else's append went through. */
@@ -63,6 +68,9 @@ export async function actOnSession(call: Call<unknown, unknown>, act: SessionAct
     const state = await folder.fold(id);
     const change = await act.prepare(found, state, mint);
     if (isProblem(change)) return change;
+    if (change.events.length === 0 && call.key === null) {
+      return { body: await act.answer(id, [], async () => found.summary) };
+    }
     const result = await deps.store.append({
       ...principal.tenant,
       stream: id,
@@ -72,7 +80,10 @@ export async function actOnSession(call: Call<unknown, unknown>, act: SessionAct
       ...(change.events.length > 0 ? { wakeAt: deps.now() } : {}),
       ...change.extra,
     });
-    if (result.status === 'ok') return { body: await answerFor(deps.store, id, result, act, change) };
+    if (result.status === 'ok') {
+      const events = change.events.map((event) => ({ ...event, time: result.time }));
+      return { body: await act.answer(id, events, () => freshSummary(call, id, result.head)) };
+    }
     if (result.status === 'conflict' && result.reason === 'missing')
       return problem('not_found', `There is no session ${id}.`);
     if (result.status === 'duplicate' || result.status === 'conflict') {
@@ -84,8 +95,6 @@ export async function actOnSession(call: Call<unknown, unknown>, act: SessionAct
   }
   return problem('contended', 'The session is changing too fast. Nothing was done; try again.');
 }
-
-type Range = { firstSeq: number; head: number };
 
 /** What an earlier request with this key did; null where there was none. Nothing is ever written by asking. */
 async function replay(call: Call<unknown, unknown>, id: string, act: SessionAct): Promise<Answer | null> {
@@ -100,21 +109,17 @@ async function replay(call: Call<unknown, unknown>, id: string, act: SessionAct)
   });
   if (probe.status === 'conflict' && probe.reason === 'request') return keyReused;
   if (probe.status !== 'duplicate') return null;
-  return { body: await answerFor(call.deps.store, id, probe, act, null) };
+  const { store } = call.deps;
+  const count = probe.head - probe.firstSeq + 1;
+  const events = count === 0 ? [] : await store.read(id, probe.firstSeq - 1, count);
+  return { body: await act.answer(id, events, () => summaryAt(store, id, probe.head)) };
 }
 
-async function answerFor(
-  store: Store,
-  id: string,
-  range: Range,
-  act: SessionAct,
-  change: SessionChange | null,
-): Promise<JsonObject> {
-  // After an erasure there is nothing left to read, and nothing in the answer that would need it.
-  if (change?.extra?.eraseStream) return act.answer(id, [], emptySummary);
-  const count = range.head - range.firstSeq + 1;
-  const events = count === 0 ? [] : await store.read(id, range.firstSeq - 1, count);
-  return act.answer(id, events, await summaryAt(store, id, range.head));
+/** Right after an append: the store has it, unless somebody appended since. */
+async function freshSummary(call: Call<unknown, unknown>, id: string, head: number): Promise<SessionSummary> {
+  const row = await call.deps.store.stream(call.principal.tenant, id);
+  if (row?.head === head && row.summary !== null) return row.summary as unknown as SessionSummary;
+  return summaryAt(call.deps.store, id, head);
 }
 
 const emptySummary = summarize(null, {
@@ -124,7 +129,7 @@ const emptySummary = summarize(null, {
   private: null,
 }) as unknown as SessionSummary;
 
-/** The summary as it was when the log ended at `seq`. */
+/** The summary as it was when the log ended at `seq`: reads all of it, so it is for repeated requests only. */
 export async function summaryAt(store: Store, id: string, seq: number): Promise<SessionSummary> {
   let summary: JsonObject | null = null;
   for (let at = 0; at < seq; ) {

@@ -38,6 +38,6 @@ export const archiveSession = operation({
         // A session that a fatal error ended has said so already.
         return { events: [...(state.status === 'terminated' ? [] : terminated), archived].map(toNewEvent) };
       },
-      answer: (id, _events, summary) => sessionView(id, summary, call.deps.now()),
+      answer: async (id, _events, summary) => sessionView(id, await summary(), call.deps.now()),
     }),
 });

@@ -35,6 +35,6 @@ export const updateSession = operation({
         const origin = { id: mint('event', 'updated'), actor: call.principal.actor, thread: null };
         return { events: [toNewEvent(inputDraft('session.updated', change, null, origin))] };
       },
-      answer: (id, _events, summary) => sessionView(id, summary, call.deps.now()),
+      answer: async (id, _events, summary) => sessionView(id, await summary(), call.deps.now()),
     }),
 });

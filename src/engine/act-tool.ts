@@ -13,6 +13,7 @@ import type { Tool, ToolContext, ToolOutcome } from '../tools/tool.ts';
 import { parseInput } from '../tools/toolset.ts';
 import type { Mint } from './draft.ts';
 import { draft } from './draft.ts';
+import type { Ready } from './hands.ts';
 import { interruptedText } from './realize.ts';
 
 export type ToolAct = {
@@ -20,9 +21,11 @@ export type ToolAct = {
   tool: Tool | null;
   context: ToolContext;
   /** Brings the sandbox up and lays out the repository; what it cannot do comes back as a message for the model. */
-  ready: () => Promise<{ ok: true } | { ok: false; message: string }>;
+  ready: () => Promise<Ready>;
   /** True where the intent is of an earlier claim: somebody may have begun. */
   isTakenOver: boolean;
+  /** True once its engine has let go: the outcome is the next owner's to find. */
+  isAbandoned(): boolean;
   nowMs(): number;
 };
 
@@ -41,37 +44,55 @@ async function outcomeOf(act: ToolAct): Promise<ToolOutcome> {
   const parsed = parseInput(act.tool, act.call.input);
   if (!parsed.ok) return failure(parsed.message);
   const deadlineMs = act.nowMs() + hostPatienceMs;
-  for (let isTakenOver = act.isTakenOver; ; isTakenOver = true) {
+  for (let mayHaveBegun = act.isTakenOver; ; ) {
     try {
-      if (act.context.signal.aborted && !isTakenOver) return failure(interruptedText);
-      const ready = await act.ready();
+      const isInterrupted = act.context.signal.aborted && !mayHaveBegun;
+      // After an abandonment nobody hears the answer; there must only be no more asking.
+      if (isInterrupted || act.isAbandoned()) return failure(interruptedText);
+      const ready = await readyUnlessInterrupted(act);
+      if (mayHaveBegun) return await takeUp(act, act.tool, parsed.input, ready);
       if (!ready.ok) return failure(ready.message);
-      return isTakenOver
-        ? await takeUp(act, act.tool, parsed.input)
-        : await act.tool.run(parsed.input, act.context);
+      mayHaveBegun = true;
+      return await act.tool.run(parsed.input, act.context);
     } catch (error) {
       if (!(error instanceof HostUnreachable)) throw error;
-      if (act.nowMs() > deadlineMs) return hostGone(act, error);
+      if (act.nowMs() > deadlineMs) {
+        return mayHaveBegun && act.tool.effect !== 'pure'
+          ? inDoubt(act.call, 'the sandbox host cannot be reached')
+          : failure(`The sandbox host cannot be reached: ${error.message}`);
+      }
       await sleep(hostRetryMs);
     }
   }
 }
 
-async function takeUp(act: ToolAct, tool: Tool, input: unknown): Promise<ToolOutcome> {
-  if (tool.effect === 'pure') return tool.run(input, act.context);
-  const { session, fence, callId, executor } = act.context;
+/** An interrupt waits for no sandbox and no checkout; what gets them ready goes on, for the calls to come. */
+async function readyUnlessInterrupted(act: ToolAct): Promise<Ready> {
+  const { signal } = act.context;
+  const interrupted: Ready = { ok: false, message: interruptedText };
+  if (signal.aborted) return interrupted;
+  const abort = Promise.withResolvers<Ready>();
+  const onAbort = (): void => abort.resolve(interrupted);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([act.ready(), abort.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** The journal decides, also where the sandbox cannot be had: what began is never said to have failed (L6). */
+async function takeUp(act: ToolAct, tool: Tool, input: unknown, ready: Ready): Promise<ToolOutcome> {
+  const { session, fence, callId, executor, signal } = act.context;
+  if (tool.effect === 'pure') return ready.ok ? tool.run(input, act.context) : failure(ready.message);
   const status = await executor.callStatus({ session, fence, callId });
-  if (isRefusal(status)) return failure(`The call's journal cannot be read: ${status.message}`);
+  if (isRefusal(status)) return inDoubt(act.call, `its journal cannot be read (${status.message})`);
   if (status.kind === 'unknown') {
-    return act.context.signal.aborted ? failure(interruptedText) : tool.run(input, act.context);
+    if (!ready.ok) return failure(ready.message);
+    return signal.aborted ? failure(interruptedText) : tool.run(input, act.context);
   }
   if (tool.recover) return tool.recover(input, act.context, status);
   return inDoubt(act.call, 'it was started, and its end was not seen');
-}
-
-function hostGone(act: ToolAct, error: HostUnreachable): ToolOutcome {
-  if (act.tool?.effect === 'pure') return failure(`The sandbox host cannot be reached: ${error.message}`);
-  return inDoubt(act.call, 'the sandbox host cannot be reached');
 }
 
 /** L6: said plainly to the model, the API and the person. */
@@ -86,19 +107,25 @@ function failure(text: string): ToolOutcome {
   return { content: [{ type: 'text', text }], isError: true };
 }
 
-/** Ends what an earlier engine began and a person has interrupted. */
+/** Ends what an earlier engine began and a person has interrupted; what had ended before keeps its result (L6). */
 export async function terminateOrphan(act: ToolAct, state: SessionState, mint: Mint): Promise<Draft[]> {
-  const { session, fence, callId, executor } = act.context;
-  let text = interruptedText;
+  return [resultDraft(act.call, await endOrphan(act), 0, state, mint)];
+}
+
+async function endOrphan(act: ToolAct): Promise<ToolOutcome> {
+  const { call, tool, context } = act;
   try {
-    const ended = await executor.terminateProcess({ session, fence, callId });
-    if (isRefusal(ended) && ended.refused !== 'not_found' && ended.refused !== 'no_sandbox')
-      text += ` (${ended.message})`;
+    const parsed = tool && parseInput(tool, call.input);
+    // The context is aborted: to take the call up is to end it.
+    if (tool && parsed?.ok)
+      return await takeUp(act, tool, parsed.input, { ok: false, message: interruptedText });
+    const { session, fence, callId, executor } = context;
+    await executor.terminateProcess({ session, fence, callId });
+    return inDoubt(call, 'it was interrupted, and this version of the engine cannot look after it');
   } catch (error) {
     if (!(error instanceof HostUnreachable)) throw error;
-    text += ' The sandbox host could not be reached; it may still be running.';
+    return inDoubt(call, 'it was interrupted while the sandbox host could not be reached');
   }
-  return [resultDraft(act.call, failure(text), 0, state, mint)];
 }
 
 function resultDraft(

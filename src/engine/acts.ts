@@ -103,12 +103,12 @@ export class Acts {
   async #track(
     key: string,
     isModel: boolean,
-    work: (signal: AbortSignal) => Promise<Facts>,
+    work: (signal: AbortSignal, isAbandoned: () => boolean) => Promise<Facts>,
   ): Promise<Facts | null> {
     const act = { controller: new AbortController(), isAbandoned: false, isModel };
     this.#underWay.set(key, act);
     try {
-      const facts = await work(act.controller.signal);
+      const facts = await work(act.controller.signal, () => act.isAbandoned);
       return act.isAbandoned ? null : facts;
     } finally {
       if (this.#underWay.get(key) === act) this.#underWay.delete(key);
@@ -175,13 +175,14 @@ export class Acts {
     return {
       intents: isTakenOver ? [] : [intent],
       perform: (now, emit) =>
-        this.#track(call.id, false, async (signal) => {
+        this.#track(call.id, false, async (signal, isAbandoned) => {
           const act = {
             call,
             tool,
             context: this.#hands.contextFor(call.id, now.cwd, signal),
             ready: () => this.#hands.ready(now, this.#shell, emit),
             isTakenOver,
+            isAbandoned,
             nowMs: () => this.#shell.nowMs(),
           };
           return { drafts: await runTool(act, now, this.#shell.mint) };
@@ -193,15 +194,14 @@ export class Acts {
     return {
       intents: [],
       perform: (state) =>
-        this.#track(call.id, false, async (signal) => {
-          const context = this.#hands.contextFor(call.id, state.cwd, signal);
-          const ready = async () => ({ ok: true }) as const;
+        this.#track(call.id, false, async (_signal, isAbandoned) => {
           const act = {
             call,
-            tool: null,
-            context,
-            ready,
+            tool: this.#deps.findTool(call.name),
+            context: this.#hands.contextFor(call.id, state.cwd, AbortSignal.abort()),
+            ready: async () => ({ ok: true }) as const,
             isTakenOver: true,
+            isAbandoned,
             nowMs: () => this.#shell.nowMs(),
           };
           return { drafts: await terminateOrphan(act, state, this.#shell.mint) };

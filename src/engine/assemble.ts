@@ -69,12 +69,21 @@ function newDriver(claim: Claim, worker: string, parts: EngineParts, nowMs: () =
       },
       findTool: (name) => findTool(name) ?? null,
       costMicros: (model, usage) => costOf(model, usage, parts.prices),
-      onPreview: parts.onPreview,
+      onPreview: (session, frame) => showPreview(parts, session, frame),
     },
     shell,
     hands,
   );
   return new Driver(claim, parts.store, shell, acts);
+}
+
+/** A viewer's bug is the viewer's: the model call that it looks at goes on. */
+function showPreview(parts: EngineParts, session: string, frame: PreviewFrame): void {
+  try {
+    parts.onPreview(session, frame);
+  } catch (error) {
+    parts.onError(error, session);
+  }
 }
 
 function costOf(model: string, usage: TokenUsage, prices: PriceList): number | null {

@@ -40,6 +40,7 @@ export class Driver {
   /** The newest sequence that we know to exist; beyond what is folded, there is something to read. */
   #head: number;
   #stopped = false;
+  #isAbandoned = false;
   /** Acts begun whose facts are still to come. */
   #performing = 0;
   #failure: { error: unknown } | null = null;
@@ -69,6 +70,12 @@ export class Driver {
     this.#wake?.();
   }
 
+  /** Lets go without a word: the claim is void, or soon will be. */
+  abandon(): void {
+    this.#isAbandoned = true;
+    this.#wake?.();
+  }
+
   /** Rejects with `StoreUnavailable` (L8) or a bug; acts under way are abandoned either way. */
   async run(): Promise<DriveEnd> {
     try {
@@ -80,6 +87,7 @@ export class Driver {
 
   async #loop(): Promise<DriveEnd> {
     for (;;) {
+      if (this.#isAbandoned) return 'fenced';
       if (this.#failure) throw this.#failure.error;
       if (this.#head > this.#state.seq) await this.#catchUp();
       if (this.#stopped) {
@@ -107,15 +115,22 @@ export class Driver {
 
   /** Gives the session back unfinished, to be claimed again from `wakeAtMs` on. */
   async putAside(wakeAtMs: number): Promise<void> {
-    const { stream, fence } = this.#claim;
-    while ((await this.#store.release(stream, fence, this.#state.seq, wakeAtMs)) === 'moved')
-      await this.#catchUp();
+    const { organization, project, stream, fence } = this.#claim;
+    for (;;) {
+      // Not the head that we folded: a log that cannot be folded could never be put aside. Whoever comes next reads it all.
+      const row = await this.#store.stream({ organization, project }, stream);
+      if (!row || (await this.#store.release(stream, fence, row.head, wakeAtMs)) !== 'moved') return;
+    }
   }
 
   async #catchUp(): Promise<void> {
     for (;;) {
       const batch = await this.#store.read(this.#claim.stream, this.#state.seq, readBatch);
-      for (const event of batch) this.#state = fold(this.#state, asStored(event));
+      // An erased event has no payload to fold; that the session is gone is all there is to know (the API folds so too).
+      for (const event of batch) {
+        const isKnown = !event.erased || event.type === 'session.deleted';
+        this.#state = isKnown ? fold(this.#state, asStored(event)) : { ...this.#state, seq: event.seq };
+      }
       if (batch.length < readBatch) break;
     }
     this.#head = Math.max(this.#head, this.#state.seq);
@@ -131,6 +146,8 @@ export class Driver {
         this.#head = result.head;
         return 'again';
       }
+      // Deleted from under us: there is nothing left to drive.
+      if (result.status === 'conflict' && result.reason === 'missing') return 'fenced';
       if (result.status !== 'ok') throw new Error(`append refused: ${JSON.stringify(result)}`);
       this.#state = plan.state;
       this.#facts.splice(0, taken);
@@ -223,7 +240,7 @@ export class Driver {
   /** Until a fact, a hint, a failure or a stop. */
   async #something(): Promise<void> {
     const hasMore = this.#head > this.#state.seq || this.#facts.length > 0;
-    if (hasMore || this.#stopped || this.#failure) return;
+    if (hasMore || this.#stopped || this.#isAbandoned || this.#failure) return;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });

@@ -2,13 +2,15 @@
  * The engine: claims sessions that are due, drives each with one driver, lets go when it rests.
  *
  * - Holds nothing for a session that sleeps or waits: a claim begins with the log and ends with a release.
- * - L8: when the store fails it lets everything go, waits, and joins again under a new name; the fence keeps what it had
- *   begun from being written twice.
+ * - L8: when the store fails a session, that session is given back once the store is there again; others go on. When it
+ *   fails a claim, nobody knows what was claimed: the engine lets everything go and joins again under a new name. The
+ *   fence keeps what it had begun from being written twice.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { newId } from '../protocol/ids.ts';
 import type { Claim, Store } from '../store/store.ts';
 import { StoreUnavailable } from '../store/store.ts';
-import type { DriveEnd, Driver } from './drive.ts';
+import type { Driver } from './drive.ts';
 
 export type EngineOptions = {
   store: Store;
@@ -21,6 +23,7 @@ export type EngineOptions = {
 
 /** Backstop for a wake-up that was missed; hints are the rule. */
 const pollMs = 1_000;
+/** How long a store that failed is left alone. */
 const rejoinMs = 500;
 /** A session whose driver fails again and again is left alone for longer and longer, up to this. */
 const firstPoisonMs = 250;
@@ -28,7 +31,8 @@ const maxPoisonMs = 60_000;
 
 export class Engine {
   readonly #options: EngineOptions;
-  readonly #drivers = new Map<string, { driver: Driver; done: Promise<void> }>();
+  readonly #drivers = new Map<string, Driver>();
+  readonly #ending = new Set<Promise<void>>();
   readonly #failures = new Map<string, number>();
   #worker = newId('worker');
   #isStopped = true;
@@ -55,8 +59,8 @@ export class Engine {
     this.#unsubscribe?.();
     if (this.#timer) clearTimeout(this.#timer);
     await this.#claiming?.catch(() => undefined);
-    for (const { driver } of this.#drivers.values()) driver.stop();
-    await Promise.all([...this.#drivers.values()].map(({ done }) => done));
+    for (const driver of this.#drivers.values()) driver.stop();
+    await Promise.all(this.#ending);
   }
 
   get driving(): number {
@@ -67,7 +71,7 @@ export class Engine {
     let isForOthers = false;
     for (const { stream, head } of touched) {
       const mine = this.#drivers.get(stream);
-      if (mine) mine.driver.hint(head);
+      if (mine) mine.hint(head);
       else isForOthers = true;
     }
     if (isForOthers) this.#claimSoon();
@@ -77,73 +81,103 @@ export class Engine {
     this.#claimAgain = true;
     this.#claiming ??= this.#claimAll().finally(() => {
       this.#claiming = null;
+      // Asked for after the last look and before this line: nobody else would come back to it.
+      if (this.#claimAgain && !this.#isStopped) this.#claimSoon();
     });
   }
 
   async #claimAll(): Promise<void> {
     while (this.#claimAgain && !this.#isStopped) {
       this.#claimAgain = false;
+      const free = this.#options.slots - this.#drivers.size;
+      // In a full house nothing is asked: whoever leaves claims for the next one.
+      if (free <= 0) continue;
       try {
-        const free = this.#options.slots - this.#drivers.size;
-        const claims = free > 0 ? await this.#options.store.claim(this.#worker, free) : [];
-        for (const claim of claims) this.#drive(claim);
+        for (const claim of await this.#options.store.claim(this.#worker, free)) this.#drive(claim);
         await this.#sleepUntilDue();
       } catch (error) {
-        this.#options.onError(error, null);
-        this.#wakeIn(rejoinMs);
+        this.#complain(error, null);
+        await this.#rejoin();
       }
     }
   }
 
   async #sleepUntilDue(): Promise<void> {
-    const next = await this.#options.store.nextWakeAt();
+    const next = await this.#options.store.nextWakeAt().catch((error: unknown) => {
+      this.#complain(error, null);
+      return null;
+    });
     const waitMs = next === null ? pollMs : Math.min(pollMs, Math.max(1, next - this.#options.nowMs()));
-    this.#wakeIn(waitMs);
-  }
-
-  #wakeIn(delayMs: number): void {
     if (this.#timer) clearTimeout(this.#timer);
     if (this.#isStopped) return;
-    this.#timer = setTimeout(() => this.#claimSoon(), delayMs);
+    this.#timer = setTimeout(() => this.#claimSoon(), waitMs);
   }
 
   #drive(claim: Claim): void {
+    const { stream } = claim;
     const driver = this.#options.newDriver(claim, this.#worker);
     const done = this.#untilRest(claim, driver).finally(() => {
-      this.#drivers.delete(claim.stream);
+      this.#ending.delete(done);
+      // After a rejoin a later driver of the same session may stand there already.
+      if (this.#drivers.get(stream) === driver) this.#drivers.delete(stream);
       if (!this.#isStopped) this.#claimSoon();
     });
-    this.#drivers.set(claim.stream, { driver, done });
+    this.#ending.add(done);
+    this.#drivers.set(stream, driver);
   }
 
   async #untilRest(claim: Claim, driver: Driver): Promise<void> {
+    const { stream } = claim;
     try {
-      const end: DriveEnd = await driver.run();
-      if (end === 'rested') this.#failures.delete(claim.stream);
+      if ((await driver.run()) === 'rested') this.#failures.delete(stream);
     } catch (error) {
-      this.#options.onError(error, claim.stream);
-      if (error instanceof StoreUnavailable) await this.#rejoin();
-      else await this.#putAside(claim, driver);
+      this.#complain(error, stream);
+      if (error instanceof StoreUnavailable) await this.#giveBack(stream, driver, rejoinMs);
+      else await this.#giveBack(stream, driver, this.#poisonMs(stream));
     }
   }
 
   /** A driver that failed by a bug must not spin: the session comes back later, and later still. */
-  async #putAside(claim: Claim, driver: Driver): Promise<void> {
-    const failures = (this.#failures.get(claim.stream) ?? 0) + 1;
-    this.#failures.set(claim.stream, failures);
-    const delayMs = Math.min(maxPoisonMs, firstPoisonMs * 2 ** failures);
-    await driver
-      .putAside(this.#options.nowMs() + delayMs)
-      .catch((error: unknown) => this.#options.onError(error, claim.stream));
+  #poisonMs(stream: string): number {
+    const failures = (this.#failures.get(stream) ?? 0) + 1;
+    this.#failures.set(stream, failures);
+    return Math.min(maxPoisonMs, firstPoisonMs * 2 ** failures);
   }
 
-  /** L8: our claims are void under a new name; the reap raises their fences. */
+  /** Until the store takes it, or somebody else has it; a session that we kept would be driven by nobody. */
+  async #giveBack(stream: string, driver: Driver, delayMs: number): Promise<void> {
+    while (!this.#isStopped) {
+      try {
+        await driver.putAside(this.#options.nowMs() + delayMs);
+        return;
+      } catch (error) {
+        this.#complain(error, stream);
+        await sleep(rejoinMs);
+      }
+    }
+  }
+
+  /** What a claim without an answer gave us is driven by nobody: all that bears our name is freed and claimed again. */
   async #rejoin(): Promise<void> {
-    await new Promise((resolve) => setTimeout(resolve, rejoinMs));
-    if (this.#isStopped) return;
-    this.#worker = newId('worker');
-    const alive = [this.#worker];
-    await this.#options.store.reap(alive).catch((error: unknown) => this.#options.onError(error, null));
-    this.#claimSoon();
+    for (const driver of this.#drivers.values()) driver.abandon();
+    for (let isBack = false; !isBack; ) {
+      await sleep(rejoinMs);
+      if (this.#isStopped) return;
+      this.#worker = newId('worker');
+      try {
+        await this.#options.store.reap([this.#worker]);
+        isBack = true;
+      } catch (error) {
+        this.#complain(error, null);
+      }
+    }
+    this.#claimAgain = true;
+  }
+
+  /** A listener that throws has nobody left to tell, and must not take the process with it. */
+  #complain(error: unknown, stream: string | null): void {
+    try {
+      this.#options.onError(error, stream);
+    } catch {}
   }
 }

@@ -23,6 +23,7 @@ export class Hands {
   readonly #blobs: Blobs;
   readonly #claim: Claim;
   readonly #limits: Limits;
+  #isStarted = false;
   #isReady = false;
   #preparing: Promise<Ready> | null = null;
 
@@ -61,7 +62,10 @@ export class Hands {
       emit([draft(shell.mint, state, 'sandbox.failed', { message: info.message }, {})]);
       return { ok: false, message: `The sandbox could not be started: ${info.message}` };
     }
-    if (!info.reused) emit([draft(shell.mint, state, 'sandbox.started', shown(info), {})]);
+    // Also where it runs already and the log does not say so: whoever started it did not live to tell.
+    if (!info.reused || !(this.#isStarted || state.sandbox.isStarted))
+      emit([draft(shell.mint, state, 'sandbox.started', shown(info), {})]);
+    this.#isStarted = true;
     if (this.#isReady || state.sandbox.isReady) return { ok: true };
     const laidOut = await this.#layOut(config, state, shell, emit);
     this.#isReady = laidOut.ok;
@@ -126,14 +130,16 @@ export class Hands {
     return { ok: true };
   }
 
-  /** The same call for every engine, so that the host knows whether it ran; a new one where it was lost with its host. */
+  /** The same call for every engine, so that the host knows whether it ran; a new one where it was lost or failed. */
   async #layoutCallId(): Promise<string> {
     const { stream: session, fence } = this.#claim;
     for (let attempt = 1; ; attempt++) {
       const callId = `layout_${session}_${attempt}`;
       const status = await this.#executor.callStatus({ session, fence, callId });
-      const isLost = !isRefusal(status) && status.kind === 'process' && status.process.state === 'lost';
-      if (!isLost) return callId;
+      if (isRefusal(status) || status.kind !== 'process') return callId;
+      const { process } = status;
+      const isSpent = process.state === 'lost' || (process.state === 'exited' && process.exitCode !== 0);
+      if (!isSpent) return callId;
     }
   }
 

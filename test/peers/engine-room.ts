@@ -13,12 +13,15 @@ import type { Engine } from '../../src/engine/engine.ts';
 import { decide } from '../../src/guard/guard.ts';
 import { builtInPrices } from '../../src/model/prices.ts';
 import { newId } from '../../src/protocol/ids.ts';
+import type { PreviewFrame } from '../../src/protocol/previews.ts';
 import type { Draft, PinnedTool, StopReason } from '../../src/session/events.ts';
+import type { SessionConfig } from '../../src/session/state.ts';
 import { openBlobs, openStore } from '../../src/store/open.ts';
-import type { Store, StoredEvent } from '../../src/store/store.ts';
+import type { Blobs, Store, StoredEvent } from '../../src/store/store.ts';
 import { StoreUnavailable } from '../../src/store/store.ts';
 import { toolSchemas } from '../../src/tools/toolset.ts';
 import { MemoryExecutor } from './memory-executor.ts';
+import { watched } from './watched-store.ts';
 
 export const tenant = { organization: 'org_test', project: 'proj_test' };
 const limits = { memoryBytes: 1e9, processes: 100, openFiles: 100, tmpBytes: 1e6, fileBytes: 1e9 };
@@ -30,6 +33,13 @@ export class EngineRoom {
   errors: unknown[] = [];
   /** What the engine sees of the store; a test may put something faulty in between. */
   between: (store: Store) => Store = (store) => store;
+  onError: (error: unknown) => void = (error) => this.errors.push(error);
+  onPreview: (frame: PreviewFrame) => void = () => undefined;
+  slots = 64;
+  /** How far the engine's clock is ahead of ours. */
+  aheadMs = 0;
+  /** What a test's sessions pin besides the usual. */
+  config: Partial<SessionConfig> = {};
   store!: Store;
   peer!: Rehearsal;
   engine!: Engine;
@@ -50,18 +60,24 @@ export class EngineRoom {
 
   async startEngine(): Promise<void> {
     this.engine = assembleEngine({
-      store: this.between(this.store),
-      blobs: openBlobs(this.#directory),
+      store: this.between(watched(this.store, (problem) => this.errors.push(problem))),
+      blobs: this.blobs,
       executor: this.executor,
       decide,
       model: { apiKey: 'sk-test', baseURL: this.peer.url },
       prices: builtInPrices,
       limits,
-      onPreview: () => undefined,
-      onError: (error) => this.errors.push(error),
+      onPreview: (_session, frame) => this.onPreview(frame),
+      onError: (error) => this.onError(error),
+      nowMs: () => Date.now() + this.aheadMs,
+      slots: this.slots,
       random: () => 0.01,
     });
     await this.engine.start();
+  }
+
+  get blobs(): Blobs {
+    return openBlobs(this.#directory);
   }
 
   /** As kill -9 does to its process: nothing is released, nothing is told to the host. */
@@ -89,7 +105,8 @@ export class EngineRoom {
 
   async createSession(policies: Policies, ...inputs: Draft[]): Promise<string> {
     const session = newId('session');
-    const created = event('session.created', { title: null }, configOf(session, policies));
+    const config = { ...configOf(session, policies), ...this.config };
+    const created = event('session.created', { title: null }, config);
     const events = [created, ...inputs].map(asNew);
     const request = { ...tenant, stream: session, create: true, events, wakeAt: Date.now() };
     const appended = await this.store.append(request);

@@ -7,6 +7,7 @@
 import type { JsonObject } from '../protocol/json.ts';
 import { Refused } from './ending.ts';
 import type { Client } from './server/client.ts';
+import { ApiRefusal } from './server/client.ts';
 import type { SessionEvent } from './server/follow.ts';
 import { follow } from './server/follow.ts';
 import type { Page, SessionObject } from './server/sessions.ts';
@@ -15,6 +16,7 @@ import { askForConfirmation } from './terminal/confirm.ts';
 import type { Totals } from './terminal/narrate.ts';
 import { Narrator } from './terminal/narrate.ts';
 import type { Terminal } from './terminal/terminal.ts';
+import { safeText } from './terminal/text.ts';
 
 export type Watched = {
   ending:
@@ -71,7 +73,10 @@ export async function watch(client: Client, session: string, options: WatchOptio
       if (resting === null) continue;
       if (resting.stop_reason?.type === 'requires_action' && !options.json && !options.terminal.isPlain) {
         const waiting = (resting.stop_reason.event_ids ?? []).flatMap((id) => toolUses.get(id) ?? []);
-        if (await confirmAll(client, session, waiting, options.terminal, leaving.signal)) continue;
+        narrator.hold(true);
+        const isAnswered = await confirmAll(client, session, waiting, options.terminal, leaving.signal);
+        narrator.hold(false);
+        if (isAnswered) continue;
       }
       return ended({ type: 'idle', stopReason: resting.stop_reason?.type ?? 'end_turn', session: resting });
     }
@@ -109,7 +114,13 @@ async function confirmAll(
     const answer = await askForConfirmation(String(event.name), event.input as JsonObject, terminal, signal);
     if (answer === null) return false;
     const confirmation = { type: 'user.tool_confirmation', tool_use_id: event.id, ...answer };
-    await client.post(`/v1/sessions/${session}/events`, { json: { events: [confirmation] } });
+    try {
+      await client.post(`/v1/sessions/${session}/events`, { json: { events: [confirmation] } });
+    } catch (error) {
+      // Somebody else may have answered meanwhile; the stream tells how it goes on.
+      if (!(error instanceof ApiRefusal) || error.status !== 400) throw error;
+      terminal.err(`your answer was not taken: ${safeText(error.message)}`);
+    }
   }
   return true;
 }

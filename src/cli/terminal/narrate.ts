@@ -30,6 +30,7 @@ export class Narrator {
   #activitySinceMs = Date.now();
   #preview = '';
   #ticks = 0;
+  #isHeld = false;
   readonly #timer: NodeJS.Timeout | null;
 
   constructor(terminal: Terminal) {
@@ -40,6 +41,12 @@ export class Narrator {
 
   get totals(): Totals {
     return this.#totals;
+  }
+
+  /** While a question stands on the last line, nothing is drawn over it. */
+  hold(isHeld: boolean): void {
+    this.#isHeld = isHeld;
+    this.#terminal.status('');
   }
 
   stop(): void {
@@ -193,7 +200,7 @@ export class Narrator {
   }
 
   #draw(): void {
-    if (this.#terminal.isPlain) return;
+    if (this.#terminal.isPlain || this.#isHeld) return;
     const [running] = this.#running.values();
     if (this.#activity === null && running === undefined) {
       this.#terminal.status('');

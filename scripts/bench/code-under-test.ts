@@ -17,9 +17,15 @@ export async function load<T>(name: string): Promise<T> {
   return (await import(pathToFileURL(moduleFile(name)).href)) as T;
 }
 
+/** What a user types as `scriptorium`. */
+export const commandFile = isBuilt
+  ? path.join(root, 'bin', 'scriptorium.mjs')
+  : path.join(root, 'src', 'cli', 'main.ts');
+
 export function describeCode(): string {
   if (!isBuilt) return 'sources (dist/ is not built: start and memory are worse than what a user gets)';
-  const builtMs = statSync(builtMain).mtimeMs;
+  // The compiler writes it at every build, also where nothing changed.
+  const builtMs = statSync(path.join(root, 'dist', '.tsbuildinfo')).mtimeMs;
   const newer = readdirSync(path.join(root, 'src'), { recursive: true, withFileTypes: true }).filter(
     (entry) =>
       entry.name.endsWith('.ts') &&

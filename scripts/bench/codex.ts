@@ -3,20 +3,21 @@
  * Installed from npm into a temporary folder; no script of the package is run.
  */
 import { spawn } from 'node:child_process';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { root } from './code-under-test.ts';
 import type { Figure } from './figure.ts';
 import { figure } from './figure.ts';
 import { startFront } from './foreign-front.ts';
 import type { Peer } from './peer-process.ts';
-import { atEnd, temporaryFolder } from './processes.ts';
+import { atEnd } from './processes.ts';
 import { overheadsOf } from './steps.ts';
 
 const installMs = 180_000;
 const runMs = 60_000;
 
 export async function measureCodex(peer: Peer, steps: number): Promise<Figure[]> {
-  const folder = await temporaryFolder('codex');
+  const folder = await installFolder();
   const program = await install(folder);
   const unsealed = await perStep(peer, folder, program, steps, [
     '--dangerously-bypass-approvals-and-sandbox',
@@ -32,6 +33,15 @@ export async function measureCodex(peer: Peer, steps: number): Promise<Figure[]>
     process.stderr.write(`bench: codex in its own sandbox: ${String(error)}\n`);
   }
   return figures;
+}
+
+/** Not the system's temporary folder: codex puts no helpers of its sandbox there, and then has none. */
+async function installFolder(): Promise<string> {
+  const cache = path.join(root, 'node_modules', '.cache');
+  await mkdir(cache, { recursive: true });
+  const folder = await mkdtemp(path.join(cache, 'bench-codex-'));
+  atEnd(() => rm(folder, { recursive: true, force: true }));
+  return folder;
 }
 
 async function install(folder: string): Promise<string> {

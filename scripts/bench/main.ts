@@ -78,6 +78,12 @@ if (values.help) {
   process.stdout.write(usage);
   process.exit(0);
 }
+const partNames = ['steps', 'messages', 'sandbox', 'start', 'memory', 'recovery', 'store'];
+const unknown = values.only?.split(',').find((name) => !partNames.includes(name));
+if (unknown !== undefined) {
+  process.stderr.write(`bench: --only ${unknown}: one of ${partNames.join(', ')}\n`);
+  process.exit(64);
+}
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => void endAll().finally(() => process.exit(130)));
 
@@ -100,7 +106,7 @@ async function bench(plan: Plan): Promise<void> {
   const wanted = values.only?.split(',');
   const figures: Figure[] = [];
   for (const { name, measure } of partsOf(plan, peer, isIsolated)) {
-    if (wanted !== undefined && !wanted.includes(name)) continue;
+    if (wanted !== undefined && !wanted.includes(name) && name !== 'codex') continue;
     if (!values.json) process.stderr.write(`bench: ${name} …\n`);
     try {
       figures.push(...(await measure()));

@@ -1,7 +1,7 @@
 /** The model peer as its parent sees it. */
 import type { ChildProcess } from 'node:child_process';
 import type { FromPeer, PeerRecord } from './peer.ts';
-import { peerEntry, start } from './processes.ts';
+import { lastWordsOf, peerEntry, start } from './processes.ts';
 
 const answerMs = 300_000;
 
@@ -47,7 +47,7 @@ function next<T>(child: ChildProcess, pick: (message: FromPeer) => T | null): Pr
       const picked = pick(message as FromPeer);
       if (picked !== null) end(() => resolve(picked));
     };
-    const onExit = (): void => end(() => reject(new Error('the model peer ended')));
+    const onExit = (): void => end(() => reject(new Error(`the model peer ended: ${lastWordsOf(child)}`)));
     const end = (settle: () => void): void => {
       clearTimeout(timer);
       child.off('message', onMessage);

@@ -8,8 +8,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { until } from './clock.ts';
-import { load, moduleFile } from './code-under-test.ts';
+import { load } from './code-under-test.ts';
 
+const lastWords = new WeakMap<ChildProcess, string>();
 const endings: (() => Promise<void>)[] = [];
 
 /** Runs at the end of the bench, last in first out. */
@@ -30,7 +31,7 @@ export async function temporaryFolder(name: string): Promise<string> {
   return folder;
 }
 
-/** Forked with IPC; stdout is the caller's to read. */
+/** Forked with IPC; stdout is the caller's to read, stderr is kept for `lastWordsOf`. */
 export function start(
   file: string,
   args: string[],
@@ -40,10 +41,18 @@ export function start(
     execPath: options.node ?? process.execPath,
     execArgv: ['--disable-warning=ExperimentalWarning', ...(options.flags ?? [])],
     env: options.env ?? process.env,
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
+  // What it says is of interest only where it fails; a pipe that nobody reads would stop it.
+  child.stderr?.on('data', (chunk: Buffer) => {
+    lastWords.set(child, `${lastWords.get(child) ?? ''}${chunk.toString()}`.slice(-2_000));
   });
   atEnd(() => kill(child, 'SIGKILL'));
   return child;
+}
+
+export function lastWordsOf(child: ChildProcess): string {
+  return lastWords.get(child)?.trim() ?? '';
 }
 
 export function hasEnded(child: ChildProcess): boolean {
@@ -123,6 +132,4 @@ function read(file: string): string | null {
   }
 }
 
-export const serverEntry = path.join(import.meta.dirname, 'server.mjs');
 export const peerEntry = path.join(import.meta.dirname, 'peer.ts');
-export const mainModule = (): string => moduleFile('src/main');

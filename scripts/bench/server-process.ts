@@ -1,10 +1,13 @@
-/** One server of ours in its own process, and the few calls of its API that the bench makes. */
+/** One server of ours, `scriptorium up` in its own process, and the few calls of its API that the bench makes. */
 import type { ChildProcess } from 'node:child_process';
 import { Agent, request } from 'node:http';
+import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { pathToFileURL } from 'node:url';
 import { nowMs, until } from './clock.ts';
+import { commandFile } from './code-under-test.ts';
 import type { Peer } from './peer-process.ts';
-import { atEnd, endHost, hasEnded, kill, mainModule, serverEntry, start } from './processes.ts';
+import { atEnd, endHost, hasEnded, kill, lastWordsOf, start } from './processes.ts';
 
 export type ServerSettings = {
   dataDir: string;
@@ -20,6 +23,9 @@ export type ServerSettings = {
 export type Answer = { status: number; body: Record<string, unknown>; sentAtMs: number; atMs: number };
 
 export type LogEvent = { id: string; type: string; time: number; durationMs: number | null };
+
+const collector = path.join(import.meta.dirname, 'collect-on-message.mjs');
+export const collectingFlags = ['--expose-gc', `--import=${pathToFileURL(collector).href}`];
 
 const readyLimitMs = 20_000;
 const apiKey = 'sk-scriptorium-bench-0123456789abcdef';
@@ -47,20 +53,19 @@ export class Server {
   }
 
   static async start(settings: ServerSettings): Promise<Server> {
-    const { dataDir, peer, isIsolated } = settings;
-    const options = {
-      dataDir,
-      port: settings.port ?? 0,
-      apiKey,
-      model: { apiKey: peer.apiKey, baseURL: peer.url },
-      binds: settings.binds ?? [],
-      allowUnisolated: !isIsolated,
-    };
+    const { dataDir, peer } = settings;
     atEnd(() => endHost(dataDir));
     const spawned = nowMs();
-    const child = start(serverEntry, [JSON.stringify({ main: mainModule(), options })], {
+    const child = start(commandFile, argumentsOf(settings), {
       ...(settings.node === undefined ? {} : { node: settings.node }),
       flags: settings.flags ?? [],
+      env: {
+        PATH: process.env.PATH,
+        HOME: process.env.HOME,
+        OPENAI_API_KEY: peer.apiKey,
+        OPENAI_BASE_URL: peer.url,
+        SCRIPTORIUM_API_KEY: apiKey,
+      },
     });
     const line = await firstLine(child);
     const ready = nowMs();
@@ -76,7 +81,7 @@ export class Server {
     this.#agent.destroy();
     if (hasEnded(this.child)) return;
     const gone = new Promise<void>((resolve) => this.child.once('exit', () => resolve()));
-    this.child.send('close');
+    this.child.kill('SIGTERM');
     const timer = setTimeout(() => this.child.kill('SIGKILL'), 10_000);
     await gone;
     clearTimeout(timer);
@@ -88,7 +93,7 @@ export class Server {
     await kill(this.child, 'SIGKILL');
   }
 
-  /** Collects garbage in the server, so that what is held is measured and not what is left over. */
+  /** With `collectingFlags`: collects garbage in the server, so that what is held is measured and not what is left over. */
   async collectGarbage(): Promise<void> {
     const done = new Promise<void>((resolve) => this.child.once('message', () => resolve()));
     this.child.send('gc');
@@ -174,6 +179,13 @@ export class Server {
   }
 }
 
+function argumentsOf({ dataDir, port, binds, isIsolated }: ServerSettings): string[] {
+  const args = ['up', '--json', '--data-dir', dataDir, '--port', String(port ?? 0)];
+  for (const bind of binds ?? []) args.push('--bind', bind);
+  if (!isIsolated) args.push('--allow-unisolated');
+  return args;
+}
+
 function logEvent(event: Record<string, unknown>): LogEvent {
   return {
     id: String(event.id),
@@ -229,7 +241,7 @@ function firstLine(child: ChildProcess): Promise<string> {
     });
     child.once('exit', (code) => {
       clearTimeout(timer);
-      reject(new Error(`the server ended with ${code} before it was ready`));
+      reject(new Error(`the server ended with ${code} before it was ready: ${lastWordsOf(child)}`));
     });
   });
 }

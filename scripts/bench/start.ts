@@ -12,7 +12,7 @@ import { figure } from './figure.ts';
 import type { Memory } from './processes.ts';
 import { hostPid, memoryOf, temporaryFolder } from './processes.ts';
 import type { ServerSettings } from './server-process.ts';
-import { Server, statusOf } from './server-process.ts';
+import { collectingFlags, Server, statusOf } from './server-process.ts';
 
 type Settings = Omit<ServerSettings, 'dataDir'>;
 
@@ -121,7 +121,7 @@ export async function measureSleepers(settings: Settings, sessions: number): Pro
   if (program !== undefined) await startedWith(program, () => startHost(hostOptions(stateDir, settings)));
   else startHost(hostOptions(stateDir, settings));
   await until('the host', 10_000, async () => (await hostPid(dataDir)) !== null);
-  const flags = [...(settings.flags ?? []), '--expose-gc'];
+  const flags = [...(settings.flags ?? []), ...collectingFlags];
   const server = (await Server.start({ ...settings, dataDir, flags })).watch(settings.peer);
   await manySessions(server, 10);
   const before = await restingMemory(server);

@@ -331,7 +331,7 @@ async function main(): Promise<number> {
   const stopped = new Promise<never>((_, reject) => {
     const stop = (why: string) => reject(new DemoFailed(why));
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-      process.once(name, () => stop(`stopped by ${name}`));
+      process.on(name, () => stop(`stopped by ${name}`));
     setTimeout(() => stop(`it did not end within ${duration(DEADLINE_MS)}`), DEADLINE_MS).unref();
   });
   try {
@@ -340,6 +340,8 @@ async function main(): Promise<number> {
     say(terminal.paint('green', '\nThe demo did what it claims.'));
     return 0;
   } catch (error) {
+    // Nothing more is told of the session, or it would stand between these lines.
+    stopping.abort();
     const isExpected = error instanceof Error && (error instanceof DemoFailed || error.name === 'Refused');
     say(
       terminal.paint(

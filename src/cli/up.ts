@@ -97,6 +97,10 @@ async function startProblem(error: NodeJS.ErrnoException, about: Start): Promise
     return new Refused(`port ${about.port} is taken`, {
       hint: 'choose another with --port (0 takes a free one)',
     });
+  if (error.code === 'ENOTFOUND' || error.code === 'EADDRNOTAVAIL')
+    return new Refused(`this machine has no such address to listen on (${error.message})`, {
+      hint: 'choose another with --host',
+    });
   if (error.code === 'EACCES' || error.code === 'EPERM' || error.code === 'EROFS' || error.code === 'ENOSPC')
     return new Refused(`${about.dataDir} cannot be used: ${error.message}`, {
       hint: 'choose another with --data-dir',

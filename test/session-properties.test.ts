@@ -4,9 +4,11 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { JsonObject } from '../src/protocol/json.ts';
 import { decide } from '../src/session/decide.ts';
 import { type Folded, fold, foldAll } from '../src/session/fold.ts';
 import { isBlocked, type SessionState } from '../src/session/state.ts';
+import { type SessionSummary, summarize } from '../src/session/summary.ts';
 import { requestHash, Simulator } from './peers/session-simulator.ts';
 
 const runs = { numRuns: 300 };
@@ -100,6 +102,37 @@ describe('the session core, whatever happens to its engine', () => {
           if (event.type === 'model.intent') expect(requestHash(state)).toBe(event.private.requestSha256);
           state = fold(state, event);
         }
+      }),
+      runs,
+    );
+  });
+
+  it('means the same when it is read back from where it was written as JSON (L7)', () => {
+    fc.assert(
+      fc.property(lives, ({ log, state }) => {
+        const readBack = JSON.parse(JSON.stringify(log)) as Folded[];
+        const { history: after, ...again } = foldAll(readBack);
+        const { history: before, ...written } = state;
+        expect(again).toStrictEqual(written);
+        expect(after.toArray()).toStrictEqual(before.toArray());
+      }),
+      runs,
+    );
+  });
+
+  it('counts tokens and money in the state as the summary does, failed attempts too (G3)', () => {
+    fc.assert(
+      fc.property(lives, ({ log, state }) => {
+        let summary: JsonObject | null = null;
+        for (const event of log) {
+          const seen = { ...event, time: '2026-01-01T00:00:00.000Z' };
+          summary = summarize(summary, seen as unknown as Parameters<typeof summarize>[1]);
+        }
+        const { usage, cost_micros } = summary as unknown as SessionSummary;
+        expect(cost_micros).toBe(state.costMicros);
+        expect(usage.input_tokens).toBe(state.usage.inputTokens);
+        expect(usage.output_tokens).toBe(state.usage.outputTokens);
+        expect((summary as unknown as SessionSummary).status).toBe(state.status);
       }),
       runs,
     );

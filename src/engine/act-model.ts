@@ -4,6 +4,7 @@
  */
 
 import type { Model, ModelOutcome, Preview, RenderedRequest } from '../model/model.ts';
+import type { Json } from '../protocol/json.ts';
 import type { PreviewFrame } from '../protocol/previews.ts';
 import type { Draft } from '../session/events.ts';
 import type { OutputItem, TokenUsage } from '../session/model-request.ts';
@@ -27,6 +28,8 @@ export type ModelFacts = { drafts: Draft[]; settled: { id: string; costMicros: n
 
 /** A response with more calls than this, or with two of one id, is no work order but noise. */
 const maxCallsPerResponse = 128;
+/** No tool needs more; and thousands of levels overflow the stack of whatever writes JSON, again and again. */
+const maxInputDepth = 256;
 
 export async function callModel(act: ModelAct, state: SessionState, mint: Mint): Promise<ModelFacts> {
   const ids = new Map<number, string>();
@@ -43,7 +46,8 @@ export async function callModel(act: ModelAct, state: SessionState, mint: Mint):
     const cost = outcome.usage ? act.costMicros(state.config?.prefix.model ?? '', outcome.usage) : 0;
     return failed(act, outcome, cost, state, mint);
   }
-  const noise = noiseIn(outcome.output);
+  const { items, output: read } = asReadBack(outcome);
+  const noise = noiseIn(read);
   const costMicros =
     act.costMicros(outcome.servedModel, outcome.usage) ??
     act.costMicros(state.config?.prefix.model ?? '', outcome.usage);
@@ -57,7 +61,7 @@ export async function callModel(act: ModelAct, state: SessionState, mint: Mint):
     };
     return failed(act, { status: 'failed', error, usage: outcome.usage }, costMicros, state, mint);
   }
-  const output = outcome.output.map((item) => ({ ...item, eventId: idAt(item.index) }));
+  const output = read.map((item) => ({ ...item, eventId: idAt(item.index) }));
   const response = draft(
     mint,
     state,
@@ -70,7 +74,7 @@ export async function callModel(act: ModelAct, state: SessionState, mint: Mint):
         provider: act.model.provider,
         wire: act.model.wire,
         model: state.config?.prefix.model ?? '',
-        items: outcome.items,
+        items,
         output,
         stop: outcome.stop,
         usage: outcome.usage,
@@ -79,6 +83,24 @@ export async function callModel(act: ModelAct, state: SessionState, mint: Mint):
     },
   );
   return { drafts: [response], settled: { id: act.callId, costMicros } };
+}
+
+type Answered = Pick<Extract<ModelOutcome, { status: 'completed' }>, 'items' | 'output'>;
+
+/**
+ * L7, G2: the answer exactly as the log will give it back (a number may be none that JSON holds), so that what is folded
+ * now, what a person approves and what another engine runs are the same. Arguments too deep to be written are no object.
+ */
+function asReadBack({ items, output }: Answered): Answered {
+  const writable = output.map((item) =>
+    item.type === 'tool_call' && isDeeper(item.input, maxInputDepth) ? { ...item, input: null } : item,
+  );
+  return JSON.parse(JSON.stringify({ items, output: writable })) as Answered;
+}
+
+function isDeeper(value: Json, levels: number): boolean {
+  if (value === null || typeof value !== 'object') return false;
+  return levels === 0 || Object.values(value).some((member) => isDeeper(member, levels - 1));
 }
 
 function frameOf(preview: Preview, idAt: (index: number) => string): PreviewFrame {

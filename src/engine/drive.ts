@@ -126,11 +126,7 @@ export class Driver {
   async #catchUp(): Promise<void> {
     for (;;) {
       const batch = await this.#store.read(this.#claim.stream, this.#state.seq, readBatch);
-      // An erased event has no payload to fold; that the session is gone is all there is to know (the API folds so too).
-      for (const event of batch) {
-        const isKnown = !event.erased || event.type === 'session.deleted';
-        this.#state = isKnown ? fold(this.#state, asStored(event)) : { ...this.#state, seq: event.seq };
-      }
+      for (const event of batch) this.#state = foldStored(this.#state, event);
       if (batch.length < readBatch) break;
     }
     this.#head = Math.max(this.#head, this.#state.seq);
@@ -254,6 +250,12 @@ function addFacts(plan: Plan, facts: Facts): void {
     plan.state = fold(plan.state, { ...event, seq: plan.state.seq + 1 });
   }
   plan.settled = facts.settled ?? plan.settled;
+}
+
+/** An erased event has no payload to fold; that the session is gone is all there is to know of it. */
+export function foldStored(state: SessionState, event: StoredEvent): SessionState {
+  if (event.erased && event.type !== 'session.deleted') return { ...state, seq: event.seq };
+  return fold(state, asStored(event));
 }
 
 /** The store is ours and reads no payloads; here they get their types back. */

@@ -3,7 +3,7 @@
  * sandbox and the disk of a deleted session (S5); webhooks are to follow.
  */
 import type { Executor } from '../sandbox/executor.ts';
-import { HostUnreachable } from '../sandbox/executor.ts';
+import { HostUnreachable, isRefusal } from '../sandbox/executor.ts';
 import type { OutboxMessage, Store } from '../store/store.ts';
 
 type Options = { store: Store; executor: Executor; onError(error: unknown): void };
@@ -16,7 +16,7 @@ const lastFence = Number.MAX_SAFE_INTEGER;
 export class Errands {
   readonly #options: Options;
   #timer: NodeJS.Timeout | null = null;
-  #running: Promise<void> = Promise.resolve();
+  #running: Promise<void> | null = null;
 
   constructor(options: Options) {
     this.#options = options;
@@ -24,7 +24,9 @@ export class Errands {
 
   start(): void {
     this.#timer = setInterval(() => {
-      this.#running = this.#running.then(() => this.runOnce());
+      this.#running ??= this.runOnce().finally(() => {
+        this.#running = null;
+      });
     }, everyMs);
     this.#timer.unref();
   }
@@ -50,7 +52,14 @@ export class Errands {
   async #perform(message: OutboxMessage): Promise<boolean> {
     if (message.kind !== 'sandbox.remove') return false;
     const session = String(message.body.session);
-    await this.#options.executor.destroySandbox({ session, fence: lastFence, removeDisk: true });
-    return true;
+    const removed = await this.#options.executor.destroySandbox({
+      session,
+      fence: lastFence,
+      removeDisk: true,
+    });
+    if (!isRefusal(removed)) return true;
+    // Its disk is still there: said aloud, and tried again, for this is all that will ever remove it (S5).
+    this.#options.onError(new Error(`the disk of ${session} could not be removed: ${removed.message}`));
+    return false;
   }
 }

@@ -134,8 +134,7 @@ function applyModel(state: SessionState, turn: Turn, event: Folded): SessionStat
     case 'agent.custom_tool_use':
       return { ...state, calls: [...state.calls, callOf(state, event)] };
     case 'span.model_request_end':
-      // Published as a whole: the span's end is the last event of a response.
-      return withTurn(state, { response: null, responseStartId: null });
+      return applySpanEnd(state, event.public);
     case 'intent':
       return withCall(state, event.public.tool_use_id, (call) => ({ ...call, isIntended: true }));
     case 'agent.tool_result': {
@@ -162,7 +161,6 @@ function applyResponse(
   return {
     ...state,
     usage: addUsage(state.usage, response.usage),
-    costMicros: addCost(state.costMicros, response.costMicros),
     calls: [],
     history: state.history.push({ type: 'response', provider, wire, model, items, output }),
     turn: {
@@ -177,6 +175,12 @@ function applyResponse(
       owesModel: false,
     },
   };
+}
+
+/** Every attempt ends its span, and the span says what it cost (G3). Of a response it is the last event. */
+function applySpanEnd(state: SessionState, end: EventBodies['span.model_request_end']['P']): SessionState {
+  const costMicros = addCost(state.costMicros, end.cost_micros);
+  return withTurn({ ...state, costMicros }, { response: null, responseStartId: null });
 }
 
 function applyFailure(

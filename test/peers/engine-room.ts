@@ -97,10 +97,20 @@ export class EngineRoom {
     await rm(this.#directory, { recursive: true, force: true });
   }
 
+  /** As a client does: asks again with the same key while the store is away between two engines. */
   async send(session: string, ...events: Draft[]): Promise<void> {
-    const request = { ...tenant, stream: session, events: events.map(asNew), wakeAt: Date.now() };
-    const appended = await this.store.append(request);
-    if (appended.status !== 'ok') throw new Error(`not sent: ${appended.status}`);
+    const request = { key: newId('request'), hash: 'same' };
+    for (let tries = 0; ; tries++) {
+      try {
+        const append = { ...tenant, stream: session, request, events: events.map(asNew), wakeAt: Date.now() };
+        const { status } = await this.store.append(append);
+        if (status === 'ok' || status === 'duplicate') return;
+        throw new Error(`not sent: ${status}`);
+      } catch (error) {
+        if (!(error instanceof StoreUnavailable) || tries > 400) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    }
   }
 
   async createSession(policies: Policies, ...inputs: Draft[]): Promise<string> {

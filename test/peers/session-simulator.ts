@@ -13,7 +13,7 @@ import { accept, type InputEvent } from '../../src/session/accept.ts';
 import { type ActEffect, decide, isAct } from '../../src/session/decide.ts';
 import type { Draft, PinnedTool } from '../../src/session/events.ts';
 import { type Folded, fold } from '../../src/session/fold.ts';
-import type { OutputItem } from '../../src/session/model-request.ts';
+import { noUsage, type OutputItem } from '../../src/session/model-request.ts';
 import { requestOf } from '../../src/session/render.ts';
 import { blockers, initialState, type SessionState } from '../../src/session/state.ts';
 
@@ -239,7 +239,10 @@ export class Simulator {
         isRetryable: this.#choose(3) > 0,
         retryAfterMs: null,
       };
-      this.#append(failureDrafts(callId, startId, error, null, 0, this.state, this.shell.mint));
+      // Some failures cost something, and of some nobody knows what.
+      const usage = this.#choose(2) === 0 ? { ...noUsage, inputTokens: 5, outputTokens: 2 } : null;
+      const cost = usage === null ? 0 : this.#choose(8) === 0 ? null : 7;
+      this.#append(failureDrafts(callId, startId, error, usage, cost, this.state, this.shell.mint));
       return;
     }
     const output: (OutputItem & { index: number; eventId: string })[] = [];

@@ -27,13 +27,17 @@ export function watched(store: Store, complain: (problem: Error) => void): Store
 export function failing(
   store: Store,
   when: (method: Method, args: unknown[]) => 'before' | 'after' | null,
+  onFailure: () => void = () => undefined,
 ): Store {
+  const fail = (): never => {
+    onFailure();
+    throw new StoreUnavailable('injected');
+  };
   return through(store, async (method, args, go) => {
     const failure = when(method, args);
-    if (failure === 'before') throw new StoreUnavailable('injected');
+    if (failure === 'before') return fail();
     const result = await go();
-    if (failure === 'after') throw new StoreUnavailable('injected');
-    return result;
+    return failure === 'after' ? fail() : result;
   });
 }
 

@@ -1,7 +1,5 @@
 /** `scriptorium apply`: brings what a session made into a repository of the user's, as one new branch. */
 import { createWriteStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -10,6 +8,7 @@ import { exitCodes, Refused } from './ending.ts';
 import { applyBundle } from './repository/apply-bundle.ts';
 import { git } from './repository/git.ts';
 import { snapshotMessage } from './repository/snapshot.ts';
+import { temporaryFolder } from './repository/temporary.ts';
 import type { Client } from './server/client.ts';
 import type { ServerOptions } from './server/connect.ts';
 import { connect } from './server/connect.ts';
@@ -30,9 +29,9 @@ export async function apply(typed: string, options: ApplyOptions, terminal: Term
   const folder = path.resolve(options.repo ?? '.');
   const branch = options.branch ?? `scriptorium/${shortId(id)}`;
   const delivery = await client.post<Delivery>(`/v1/sessions/${id}/delivery`);
-  const temporary = await mkdtemp(path.join(tmpdir(), 'scriptorium-delivery-'));
+  const temporary = await temporaryFolder('delivery');
   try {
-    const bundlePath = path.join(temporary, 'delivery.bundle');
+    const bundlePath = path.join(temporary.path, 'delivery.bundle');
     await download(client, delivery.file.id, bundlePath);
     const { head, branch: ref } = delivery;
     const applied = await applyBundle({ folder, bundlePath, ref, head, branch });
@@ -41,7 +40,7 @@ export async function apply(typed: string, options: ApplyOptions, terminal: Term
     else await tell(folder, applied, delivery, terminal);
     return exitCodes.done;
   } finally {
-    await rm(temporary, { recursive: true, force: true });
+    await temporary.remove();
   }
 }
 

@@ -156,6 +156,16 @@ function report(error: unknown): number {
   return exitCodes.error;
 }
 
+/** A signal that no command listens to ends us like any program, but through `exit`, where temporary folders go. */
+for (const [signal, code] of [
+  ['SIGINT', exitCodes.interrupted],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const)
+  process.on(signal, () => {
+    if (process.listenerCount(signal) === 1) process.exit(code);
+  });
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -40,8 +40,6 @@ export async function run(task: string, options: RunOptions, terminal: Terminal)
     throw new Refused(`--effort is one of ${efforts.join(', ')}`, { exitCode: exitCodes.usage });
   const json = options.json === true;
   const snapshot = options.repo === undefined ? null : await snapshotOf(options.repo, terminal, json);
-  const removeTemporary = () => void snapshot?.dispose();
-  process.once('exit', removeTemporary);
   try {
     const client = await connect({ ...options, mayStart: true, terminal });
     const session = await createSession(client, task, snapshot, options);
@@ -54,7 +52,6 @@ export async function run(task: string, options: RunOptions, terminal: Terminal)
     const watched = await watch(client, session.id, { terminal, json, after: 0 });
     return await conclude(client, session.id, watched, { terminal, json, tookMs: Date.now() - startMs });
   } finally {
-    process.removeListener('exit', removeTemporary);
     await snapshot?.dispose();
   }
 }
@@ -105,7 +102,7 @@ async function createSession(
     resources.push({
       type: 'repository',
       file_id: file.id,
-      branch: snapshot.branch,
+      branch: shownBranch(snapshot),
       head: snapshot.head,
       snapshot_ref: snapshot.snapshotRef,
     });
@@ -133,6 +130,11 @@ async function createSession(
     if (!(error instanceof ApiRefusal) || ![400, 404, 409].includes(error.status)) throw error;
     return create(`-${randomUUID().slice(0, 8)}`).catch(() => Promise.reject(error));
   }
+}
+
+/** The API takes names of visible ASCII; under any other name the agent works on a detached HEAD. */
+function shownBranch({ branch }: Snapshot): string | null {
+  return branch !== null && /^[\x21-\x7e]{1,255}$/.test(branch) ? branch : null;
 }
 
 async function uploadBundle(client: Client, snapshot: Snapshot): Promise<{ id: string }> {

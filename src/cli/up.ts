@@ -40,6 +40,7 @@ export async function up(options: UpOptions, terminal: Terminal): Promise<ExitCo
   await writeDiscovery(dataDir, { url: server.url, pid: process.pid, apiKey });
   if (options.json === true) terminal.out(JSON.stringify({ url: server.url, api_key: server.apiKey }));
   else announce(terminal, { url: server.url, dataDir, options, key: isFresh ? server.apiKey : null });
+  terminal.goOnUnread();
   await untilToldToStop(terminal);
   await retractDiscovery(dataDir, process.pid);
   await server.close();

@@ -129,7 +129,7 @@ async function readOut(
   }
   const put = await target.blobs.put(target.organization, bytes());
   const edits = [{ path: file, content: null }];
-  // Best effort: what stays is a file in the session's own home, and the next delivery sweeps it.
+  // Best effort: what stays is a file in the session's own home, and a later run sweeps it.
   await executor.applyEdits({ session, fence, callId: `${ref.callId}.remove`, edits }).catch(() => {});
   if (refusal === null) return put;
   await target.blobs.delete(target.organization, put.sha256);
@@ -140,7 +140,7 @@ async function readOut(
 const bundleScript = `
 max_commits=$5
 out="\${HOME:-/tmp}/.scriptorium-delivery-$6.bundle"
-rm -f "\${HOME:-/tmp}"/.scriptorium-delivery-*.bundle
+rm -f "$out"
 tab=$(printf '\\t')
 mkdir "$own/put"
 # The commit that stands for "$1" in the chain, if it was put on top of the base.

@@ -14,6 +14,8 @@
 export const workspaceStateScript = `
 workspace=$1 bundle=$2 base=$3 head=$4
 cd "$workspace"
+# What a killed run left behind; younger ones may be in use right now.
+find "\${HOME:-/tmp}" -maxdepth 1 -name '.scriptorium-*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
 own=$(mktemp -d "\${HOME:-/tmp}/.scriptorium-XXXXXX")
 trap 'rm -rf "$own"' EXIT
 trap 'exit 1' HUP INT TERM

@@ -8,14 +8,14 @@
  * - A branch that exists with other commits is never overwritten.
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { copyFile, mkdir, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { BundleHead } from './bundle-file.ts';
 import { readBundleHead } from './bundle-file.ts';
 import { git, gitText } from './git.ts';
 import type { InspectionLimits } from './inspect.ts';
 import { inspectCommits } from './inspect.ts';
+import { temporaryFolder } from './temporary.ts';
 
 export type ApplyRequest = {
   /** Anywhere in the user's repository. */
@@ -109,9 +109,9 @@ async function intoBranch(
   head: BundleHead,
   target: { isNew: boolean; branchRef: string },
 ): Promise<Applied> {
-  const temporary = await mkdtemp(path.join(tmpdir(), 'scriptorium-apply-'));
+  const temporary = await temporaryFolder('apply');
   try {
-    const beside = path.join(temporary, 'repository');
+    const beside = path.join(temporary.path, 'repository');
     const made = await makeBeside(request.folder, beside, head);
     if (!made.ok) return refused(made.message);
     const unpacked = await unpack(request, head, beside);
@@ -132,7 +132,7 @@ async function intoBranch(
       onto: head.prerequisites[0] ?? null,
     };
   } finally {
-    await rm(temporary, { recursive: true, force: true });
+    await temporary.remove();
   }
 }
 
@@ -146,7 +146,6 @@ async function makeBeside(folder: string, beside: string, head: BundleHead) {
   const line = /^["#]|\n/.test(objects) ? JSON.stringify(objects) : objects;
   await writeFile(path.join(beside, 'objects', 'info', 'alternates'), `${line}\n`);
   const shallow = path.resolve(cwd, (await gitText(['rev-parse', '--git-path', 'shallow'], { cwd })) ?? '');
-  const { copyFile } = await import('node:fs/promises');
   await copyFile(shallow, path.join(beside, 'shallow')).catch(() => {});
   return made;
 }

@@ -10,11 +10,11 @@
  * - A clean working tree has no snapshot commit of its own: the snapshot is HEAD.
  * - What is left out (submodules, nested repositories, LFS contents, history) is said in `notices`.
  */
-import { copyFile, mkdir, mkdtemp, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { copyFile, mkdir, stat, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { GitResult } from './git.ts';
 import { git, gitText } from './git.ts';
+import { temporaryFolder } from './temporary.ts';
 import type { Worktree } from './worktree.ts';
 import { locateWorktree } from './worktree.ts';
 
@@ -62,10 +62,10 @@ class StepFailed extends Error {}
 export async function takeSnapshot(folder: string, options: SnapshotOptions = {}): Promise<SnapshotResult> {
   const located = await locateWorktree(folder);
   if (!located.ok) return located;
-  const temporary = await mkdtemp(path.join(tmpdir(), 'scriptorium-snapshot-'));
-  const dispose = () => rm(temporary, { recursive: true, force: true });
+  const temporary = await temporaryFolder('snapshot');
+  const dispose = () => temporary.remove();
   try {
-    const snapshot = await take(located.worktree, temporary, options);
+    const snapshot = await take(located.worktree, temporary.path, options);
     return { ok: true, snapshot: { ...snapshot, dispose } };
   } catch (error) {
     await dispose();

@@ -1,5 +1,6 @@
 /** Finds the repository that `--repo` means, and says in one line why there is none that we can take. */
 import { realpathSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { git, gitText } from './git.ts';
 
@@ -73,7 +74,6 @@ function shortBranch(ref: string | null): string | null {
 }
 
 async function contentOf(file: string): Promise<string | null> {
-  const { readFile } = await import('node:fs/promises');
   try {
     const text = await readFile(file, 'utf8');
     return text.trim() === '' ? null : text;

@@ -9,6 +9,8 @@ export type Terminal = {
   err(line: string): void;
   /** Replaces the last line of stderr; '' removes it. Nothing where the terminal is plain. */
   status(line: string): void;
+  /** From now on nobody need read what is written: for a server, whose starter may have gone. */
+  goOnUnread(): void;
   isPlain: boolean;
   columns: number;
   paint(style: Style, text: string): string;
@@ -22,6 +24,7 @@ export function processTerminal(): Terminal {
   const isDumb = process.env.TERM === 'dumb' || (process.env.NO_COLOR ?? '') !== '';
   const isPlain = isDumb || !process.stderr.isTTY || !process.stdout.isTTY;
   let hasStatus = false;
+  let goesOnUnread = false;
   const clear = (): void => {
     if (hasStatus) process.stderr.write('\r\x1b[K');
     hasStatus = false;
@@ -29,10 +32,13 @@ export function processTerminal(): Terminal {
   // A reader that went away (`| head`) is no reason to crash.
   for (const stream of [process.stdout, process.stderr])
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') process.exit(0);
-      throw error;
+      if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
+      if (!goesOnUnread) process.exit(0);
     });
   return {
+    goOnUnread() {
+      goesOnUnread = true;
+    },
     isPlain,
     get columns() {
       return process.stderr.columns || 100;

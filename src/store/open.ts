@@ -2,7 +2,7 @@
  * Opens the store and the blobs of a directory. One place decides which engine: a directory is SQLite's.
  * Rejects with `StoreLocked`, `SchemaTooNew` or `MasterKeyRefused` (`refusals.ts`) where it must not be opened.
  */
-import { openSqliteStore } from './sqlite/sqlite-store.ts';
+import { openSqliteStore } from './sqlite/engine.ts';
 import type { Store } from './store.ts';
 
 export type OpenStore = {

@@ -16,7 +16,7 @@ import { ackOutbox, pendingOutbox, reservation } from './ledger.ts';
 import { leaves, read, readById } from './read.ts';
 import { listResources, resource, resourceByName } from './resources.ts';
 import { listStreams, streamRow } from './streams.ts';
-import type { OperationName, Operations, Reply, Request, RequestOf, Touched } from './wire.ts';
+import type { OperationName, Operations, Reply, Request, RequestOf, Touched } from './thread/wire.ts';
 
 type Handlers = {
   [K in OperationName]: (

@@ -1,7 +1,8 @@
 /** Reservations and the outbox, as read back. They are written by `append`. */
+
+import type { TextOutboxMessage } from '../as-text.ts';
 import type { Reservation, Tenant } from '../store.ts';
 import type { Database } from './database.ts';
-import type { WireOutboxMessage } from './wire.ts';
 
 export function reservation(
   { statements }: Database,
@@ -11,8 +12,8 @@ export function reservation(
   return (statements.reservation.get({ organization, project, id }) as Reservation | undefined) ?? null;
 }
 
-export function pendingOutbox({ statements }: Database, { limit }: { limit: number }): WireOutboxMessage[] {
-  return statements.pendingOutbox.all({ limit }) as WireOutboxMessage[];
+export function pendingOutbox({ statements }: Database, { limit }: { limit: number }): TextOutboxMessage[] {
+  return statements.pendingOutbox.all({ limit }) as TextOutboxMessage[];
 }
 
 export function ackOutbox({ statements }: Database, { ids }: { ids: string[] }): null {

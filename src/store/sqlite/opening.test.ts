@@ -141,7 +141,7 @@ it('commits are fsynced: the connection runs in WAL mode, and an append reaches 
 });
 
 it('a reducer module that does not load is an error of open, and the directory is free again', async () => {
-  const { openSqliteStore } = await import('./sqlite-store.ts');
+  const { openSqliteStore } = await import('./engine.ts');
   const summarizeModule = new URL('./no-such-module.ts', import.meta.url);
   await expect(openSqliteStore({ directory, summarizeModule })).rejects.toThrow(/no-such-module/);
   await (await open(directory)).close();

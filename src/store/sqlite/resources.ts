@@ -1,15 +1,15 @@
 /** Versioned rows: put and deleted inside an append, read by id, version and unique name. */
 import type { Json } from '../../protocol/json.ts';
 import { canonicalJson } from '../../protocol/json.ts';
+import type { TextAppend, TextResource, TextResourcePut } from '../as-text.ts';
 import type { AppendResult, ListResources, Tenant } from '../store.ts';
+import { timeBound } from '../time-bound.ts';
 import type { Database } from './database.ts';
-import { timeBound } from './time-bound.ts';
-import type { WireAppend, WireResource, WireResourcePut } from './wire.ts';
 
 type Conflict = Extract<AppendResult, { status: 'conflict' }>;
 
 /** Deletes first, so that one append can replace a row under its old id or name. */
-export function putResources(database: Database, request: WireAppend): Conflict | null {
+export function putResources(database: Database, request: TextAppend): Conflict | null {
   const { organization, project } = request;
   for (const { kind, id } of request.deleteResources ?? []) {
     database.statements.deleteResource.run({ organization, project, kind, id });
@@ -21,9 +21,9 @@ export function putResources(database: Database, request: WireAppend): Conflict 
   return null;
 }
 
-function putResource({ statements }: Database, tenant: Tenant, put: WireResourcePut): Conflict | null {
+function putResource({ statements }: Database, tenant: Tenant, put: TextResourcePut): Conflict | null {
   const { kind, id, version, uniqueName } = put;
-  const newest = statements.newestResource.get({ ...tenant, kind, id }) as WireResource | undefined;
+  const newest = statements.newestResource.get({ ...tenant, kind, id }) as TextResource | undefined;
   const isSameVersion = newest?.version === version && hasSameBody(newest.body, put.body);
   if (newest !== undefined && version <= newest.version && !isSameVersion) {
     const message = `${kind} ${id} is at version ${newest.version}`;
@@ -52,24 +52,24 @@ function hasSameBody(one: string, other: string): boolean {
 export function resource(
   { statements }: Database,
   query: { tenant: Tenant; kind: string; id: string; version: number | null },
-): WireResource | null {
+): TextResource | null {
   const { tenant, kind, id, version } = query;
   const { organization, project } = tenant;
   const row =
     version === null
       ? statements.newestResource.get({ organization, project, kind, id })
       : statements.resourceVersion.get({ organization, project, kind, id, version });
-  return (row as WireResource | undefined) ?? null;
+  return (row as TextResource | undefined) ?? null;
 }
 
 export function resourceByName(
   { statements }: Database,
   query: { kind: string; uniqueName: string },
-): WireResource | null {
-  return (statements.resourceByName.get(query) as WireResource | undefined) ?? null;
+): TextResource | null {
+  return (statements.resourceByName.get(query) as TextResource | undefined) ?? null;
 }
 
-export function listResources({ statements }: Database, query: ListResources): WireResource[] {
+export function listResources({ statements }: Database, query: ListResources): TextResource[] {
   const { organization, project, kind, after, limit } = query;
   const range = {
     organization,
@@ -92,5 +92,5 @@ export function listResources({ statements }: Database, query: ListResources): W
           id: query.versionsOf,
           beforeVersion: after?.version ?? Number.MAX_SAFE_INTEGER,
         });
-  return rows as WireResource[];
+  return rows as TextResource[];
 }

@@ -1,21 +1,14 @@
 /** Rows of streams: one, many, and their summaries, unsealed. */
+import type { StreamState } from '../admission.ts';
+import type { TextStreamRow } from '../as-text.ts';
 import { openText } from '../seal.ts';
 import type { ListStreams, Tenant } from '../store.ts';
+import { timeBound } from '../time-bound.ts';
 import type { Database } from './database.ts';
-import { timeBound } from './time-bound.ts';
-import type { WireStreamRow } from './wire.ts';
 
-export type StreamRecord = {
-  organization: string;
-  project: string;
-  stream: string;
-  head: number;
-  fence: number;
-  owner: string | null;
+export type StreamRecord = StreamState & {
   wakeAt: number | null;
   createdAt: string;
-  lastTimeMs: number;
-  erasedAt: string | null;
   summary: Uint8Array | null;
 };
 
@@ -23,7 +16,7 @@ export function findStream({ statements }: Database, stream: string): StreamReco
   return (statements.streamById.get({ stream }) as StreamRecord | undefined) ?? null;
 }
 
-export function streamRow(database: Database, tenant: Tenant, stream: string): WireStreamRow | null {
+export function streamRow(database: Database, tenant: Tenant, stream: string): TextStreamRow | null {
   const { organization, project } = tenant;
   const record = database.statements.streamOf.get({ stream, organization, project }) as
     | StreamRecord
@@ -31,7 +24,7 @@ export function streamRow(database: Database, tenant: Tenant, stream: string): W
   return record === undefined ? null : unseal(database, record);
 }
 
-export function listStreams(database: Database, query: ListStreams): WireStreamRow[] {
+export function listStreams(database: Database, query: ListStreams): TextStreamRow[] {
   const { organization, project, kind, createdAt, after } = query;
   const isUp = query.order === 'asc';
   const { listStreamsUp, listStreamsDown } = database.statements;
@@ -53,7 +46,7 @@ export function listStreams(database: Database, query: ListStreams): WireStreamR
   return records.map((record) => unseal(database, record));
 }
 
-function unseal(database: Database, record: StreamRecord): WireStreamRow {
+function unseal(database: Database, record: StreamRecord): TextStreamRow {
   const { lastTimeMs: _, erasedAt, summary, ...row } = record;
   const key = summary === null ? null : database.keys.of(record.stream);
   const text = summary === null || key === null ? null : openText(key, [record.stream, 'summary'], summary);

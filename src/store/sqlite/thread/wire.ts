@@ -1,42 +1,21 @@
-/**
- * What crosses between the caller's thread and the database's. JSON documents travel as text: text is what is stored,
- * it clones faster than an object graph, and the caller may change its object the moment the call returned.
- */
+/** What crosses between the caller's thread and the database's. JSON documents travel as text. */
 
-import type { Refusal } from '../refusals.ts';
+import type { TextAppend, TextEvent, TextOutboxMessage, TextResource, TextStreamRow } from '../../as-text.ts';
+import type { Refusal } from '../../refusals.ts';
 import type {
-  Append,
   AppendResult,
   Claim,
   Leaf,
   ListResources,
   ListStreams,
-  NewEvent,
-  OutboxMessage,
   Reservation,
-  Resource,
-  ResourcePut,
-  StoredEvent,
-  StreamRow,
   Tenant,
-} from '../store.ts';
-import type { Failure } from './failures.ts';
-
-export type WireNewEvent = Omit<NewEvent, 'public' | 'private'> & { public: string; private: string | null };
-export type WireEvent = Omit<StoredEvent, 'public' | 'private'> & { public: string; private: string | null };
-export type WireResourcePut = Omit<ResourcePut, 'body'> & { body: string };
-export type WireResource = Omit<Resource, 'body'> & { body: string };
-export type WireStreamRow = Omit<StreamRow, 'summary'> & { summary: string | null };
-export type WireOutboxMessage = Omit<OutboxMessage, 'body'> & { body: string };
-export type WireAppend = Omit<Append, 'events' | 'resources' | 'outbox'> & {
-  events: WireNewEvent[];
-  resources: WireResourcePut[];
-  outbox: { id: string; kind: string; body: string }[];
-};
+} from '../../store.ts';
+import type { Failure } from '../failures.ts';
 
 /** Every call of the contract: what goes over and what comes back. */
 export type Operations = {
-  append: { args: WireAppend; result: AppendResult };
+  append: { args: TextAppend; result: AppendResult };
   claim: { args: { worker: string; limit: number }; result: Claim[] };
   release: {
     args: { stream: string; fence: number; seenHead: number; wakeAt: number | null };
@@ -44,19 +23,19 @@ export type Operations = {
   };
   reap: { args: { livingWorkers: string[] }; result: number };
   ackOutbox: { args: { ids: string[] }; result: null };
-  read: { args: { stream: string; afterSeq: number; limit: number }; result: WireEvent[] };
-  readById: { args: { stream: string; eventId: string }; result: WireEvent | null };
+  read: { args: { stream: string; afterSeq: number; limit: number }; result: TextEvent[] };
+  readById: { args: { stream: string; eventId: string }; result: TextEvent | null };
   leaves: { args: { stream: string; afterSeq: number; limit: number }; result: Leaf[] };
-  stream: { args: { tenant: Tenant; stream: string }; result: WireStreamRow | null };
-  listStreams: { args: ListStreams; result: WireStreamRow[] };
+  stream: { args: { tenant: Tenant; stream: string }; result: TextStreamRow | null };
+  listStreams: { args: ListStreams; result: TextStreamRow[] };
   resource: {
     args: { tenant: Tenant; kind: string; id: string; version: number | null };
-    result: WireResource | null;
+    result: TextResource | null;
   };
-  listResources: { args: ListResources; result: WireResource[] };
-  resourceByName: { args: { kind: string; uniqueName: string }; result: WireResource | null };
+  listResources: { args: ListResources; result: TextResource[] };
+  resourceByName: { args: { kind: string; uniqueName: string }; result: TextResource | null };
   reservation: { args: { tenant: Tenant; id: string }; result: Reservation | null };
-  pendingOutbox: { args: { limit: number }; result: WireOutboxMessage[] };
+  pendingOutbox: { args: { limit: number }; result: TextOutboxMessage[] };
   nextWakeAt: { args: null; result: number | null };
   close: { args: null; result: null };
 };

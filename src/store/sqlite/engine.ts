@@ -9,7 +9,7 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import type { JsonObject } from '../../protocol/json.ts';
+import { appendAsText, eventOf, streamRowOf, withBody } from '../as-text.ts';
 import { refusalError } from '../refusals.ts';
 import type {
   Append,
@@ -34,12 +34,8 @@ import type {
   Operations,
   Request,
   Touched,
-  WireAppend,
-  WireEvent,
-  WireResource,
-  WireStreamRow,
   WorkerOptions,
-} from './wire.ts';
+} from './thread/wire.ts';
 
 type Waiting = { resolve(value: unknown): void; reject(error: Error): void };
 
@@ -51,8 +47,8 @@ export type SqliteOptions = {
 };
 
 export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
-  // The worker is this file's neighbour: .ts under type stripping, .js from dist.
-  const entry = new URL(`./worker${path.extname(fileURLToPath(import.meta.url))}`, import.meta.url);
+  // The worker ends as this file does: .ts under type stripping, .js from dist.
+  const entry = new URL(`./thread/worker${path.extname(fileURLToPath(import.meta.url))}`, import.meta.url);
   const workerData: WorkerOptions = {
     directory: path.resolve(options.directory),
     summarizeModule: options.summarizeModule.href,
@@ -109,16 +105,16 @@ class SqliteStore implements Store {
 
   // Async, so that a payload that is no JSON rejects; it is still turned to text before the call returns.
   async append(request: Append): Promise<AppendResult> {
-    return this.#call('append', toWire(request));
+    return this.#call('append', appendAsText(request));
   }
 
   async read(stream: string, afterSeq: number, limit: number): Promise<StoredEvent[]> {
-    return (await this.#call('read', { stream, afterSeq, limit })).map(toEvent);
+    return (await this.#call('read', { stream, afterSeq, limit })).map(eventOf);
   }
 
   async readById(stream: string, eventId: string): Promise<StoredEvent | null> {
     const event = await this.#call('readById', { stream, eventId });
-    return event === null ? null : toEvent(event);
+    return event === null ? null : eventOf(event);
   }
 
   leaves(stream: string, afterSeq: number, limit: number): Promise<Leaf[]> {
@@ -127,11 +123,11 @@ class SqliteStore implements Store {
 
   async stream(tenant: Tenant, stream: string): Promise<StreamRow | null> {
     const row = await this.#call('stream', { tenant, stream });
-    return row === null ? null : toStreamRow(row);
+    return row === null ? null : streamRowOf(row);
   }
 
   async listStreams(query: ListStreams): Promise<StreamRow[]> {
-    return (await this.#call('listStreams', query)).map(toStreamRow);
+    return (await this.#call('listStreams', query)).map(streamRowOf);
   }
 
   async resource(tenant: Tenant, kind: string, id: string, version?: number): Promise<Resource | null> {
@@ -248,53 +244,4 @@ class SqliteStore implements Store {
     for (const { reject } of this.#waiting.values()) reject(this.#ended);
     this.#waiting.clear();
   }
-}
-
-/**
- * Member by member: callers may hand in more than the type says (a stored event to copy it, another tenant's resource),
- * and none of that may reach a row.
- */
-function toWire(request: Append): WireAppend {
-  return {
-    ...request,
-    events: request.events.map((event) => ({
-      id: event.id,
-      type: event.type,
-      actor: event.actor,
-      thread: event.thread,
-      turn: event.turn,
-      call: event.call,
-      causation: event.causation,
-      audience: event.audience,
-      public: JSON.stringify(event.public),
-      private: event.private === null ? null : JSON.stringify(event.private),
-    })),
-    resources: (request.resources ?? []).map((put) => ({
-      kind: put.kind,
-      id: put.id,
-      version: put.version,
-      body: JSON.stringify(put.body),
-      createdAt: put.createdAt,
-      updatedAt: put.updatedAt,
-      archivedAt: put.archivedAt,
-      uniqueName: put.uniqueName,
-    })),
-    outbox: (request.outbox ?? []).map(({ id, kind, body }) => ({ id, kind, body: JSON.stringify(body) })),
-  };
-}
-
-function toEvent(event: WireEvent): StoredEvent {
-  return {
-    ...event,
-    public: JSON.parse(event.public) as JsonObject,
-    private: event.private === null ? null : (JSON.parse(event.private) as JsonObject),
-  };
-}
-
-function toStreamRow(row: WireStreamRow): StreamRow {
-  return { ...row, summary: row.summary === null ? null : (JSON.parse(row.summary) as JsonObject) };
-}
-
-function withBody<T extends WireResource | { body: string }>(row: T): Omit<T, 'body'> & { body: JsonObject } {
-  return { ...row, body: JSON.parse(row.body) as JsonObject };
 }

@@ -5,14 +5,14 @@
 
 import type { MessagePort } from 'node:worker_threads';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { makeDurableDirectory } from '../durable-files.ts';
-import type { Summarize } from '../store.ts';
-import type { Database } from './database.ts';
-import { openDatabase } from './database.ts';
-import { failureOf } from './failures.ts';
-import { executeBatch, forgetInWal } from './group-commit.ts';
-import type { DirectoryLock } from './lock.ts';
-import { lockDirectory } from './lock.ts';
+import { makeDurableDirectory } from '../../durable-files.ts';
+import type { Summarize } from '../../store.ts';
+import type { Database } from '../database.ts';
+import { openDatabase } from '../database.ts';
+import { failureOf } from '../failures.ts';
+import { executeBatch, forgetInWal } from '../group-commit.ts';
+import type { DirectoryLock } from '../lock.ts';
+import { lockDirectory } from '../lock.ts';
 import type { FromWorker, Request, WorkerOptions } from './wire.ts';
 
 /** Bounds how long the first of a batch waits for the last. */

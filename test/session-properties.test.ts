@@ -4,10 +4,11 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { realize } from '../src/engine/realize.ts';
 import type { JsonObject } from '../src/protocol/json.ts';
-import { decide } from '../src/session/decide.ts';
+import { decide, maxRoundsPerTurn, type RecordEffect } from '../src/session/decide.ts';
 import { type Folded, fold, foldAll } from '../src/session/fold.ts';
-import { isBlocked, type SessionState } from '../src/session/state.ts';
+import { blockers, isBlocked, type SessionState } from '../src/session/state.ts';
 import { type SessionSummary, summarize } from '../src/session/summary.ts';
 import { requestHash, Simulator } from './peers/session-simulator.ts';
 
@@ -84,6 +85,87 @@ describe('the session core, whatever happens to its engine', () => {
     );
   });
 
+  it('begins no call that was asked about before the last answer is in, and none while it says it is idle', () => {
+    fc.assert(
+      fc.property(lives, ({ log }) => {
+        let status = '';
+        const waiting = new Set<string>();
+        const asked = new Set<string>();
+        for (const event of log) {
+          if (event.type === 'session.status_running' || event.type === 'session.status_idle')
+            status = event.type;
+          const isAsked = event.type === 'agent.tool_use' && event.public.evaluated_permission === 'ask';
+          if (isAsked) asked.add(event.id);
+          if (isAsked || event.type === 'agent.custom_tool_use') waiting.add(event.id);
+          if (event.type === 'user.tool_confirmation') waiting.delete(event.public.tool_use_id);
+          if (event.type === 'user.custom_tool_result') waiting.delete(event.public.custom_tool_use_id);
+          if (event.type === 'agent.tool_result') waiting.delete(event.public.tool_use_id);
+          if (event.type !== 'intent') continue;
+          expect(status).toBe('session.status_running');
+          if (asked.has(event.public.tool_use_id)) expect([...waiting]).toEqual([]);
+        }
+      }),
+      runs,
+    );
+  });
+
+  it('runs what may change something alone, and only what changes nothing together', () => {
+    fc.assert(
+      fc.property(lives, ({ log }) => {
+        const names = new Map(of(log, 'agent.tool_use').map((event) => [event.id, event.public.name]));
+        const open = new Set<string>();
+        for (const event of log) {
+          if (event.type === 'agent.tool_result') open.delete(event.public.tool_use_id);
+          if (event.type !== 'intent') continue;
+          open.add(event.public.tool_use_id);
+          const changing = [...open].filter((id) => names.get(id) !== 'read');
+          if (changing.length > 0) expect(open.size).toBe(1);
+        }
+      }),
+      runs,
+    );
+  });
+
+  it('rests on exactly what it waits for, and says every change of status once', () => {
+    fc.assert(
+      fc.property(lives, ({ log, state }) => {
+        if (isBlocked(state)) {
+          const ids = blockers(state).map((call) => call.id);
+          expect(state.stopReason).toEqual({ type: 'requires_action', event_ids: ids });
+        } else expect(state.turn).toBeNull();
+        let isRunning = false;
+        for (const event of log) {
+          if (event.type === 'session.status_running') expect(isRunning).toBe(false);
+          if (event.type === 'session.status_running') isRunning = true;
+          if (event.type === 'session.status_idle' || event.type === 'session.status_rescheduled')
+            isRunning = false;
+          if (event.type === 'model.intent') expect(isRunning).toBe(true);
+        }
+      }),
+      runs,
+    );
+  });
+
+  it('ends a turn with the reason that its last response or failure gave', () => {
+    fc.assert(
+      fc.property(lives, ({ log }) => {
+        let refused = false;
+        let hasFailed = false;
+        for (const event of log) {
+          if (event.type === 'model.response') refused = event.private.stop === 'refusal';
+          if (event.type === 'model.response') hasFailed = false;
+          if (event.type === 'session.error')
+            hasFailed = event.public.error.retry_status.type === 'exhausted';
+          if (event.type !== 'turn.ended' || event.public.interrupted) continue;
+          const reason = hasFailed ? 'retries_exhausted' : refused ? 'refusal' : 'end_turn';
+          expect(event.public.stop_reason.type).toBe(reason);
+          [refused, hasFailed] = [false, false];
+        }
+      }),
+      runs,
+    );
+  });
+
   it('makes no effect without its durable intent (L5, L6)', () => {
     fc.assert(
       fc.property(lives, ({ log, effects }) => {
@@ -115,6 +197,37 @@ describe('the session core, whatever happens to its engine', () => {
         const { history: before, ...written } = state;
         expect(again).toStrictEqual(written);
         expect(after.toArray()).toStrictEqual(before.toArray());
+      }),
+      runs,
+    );
+  });
+
+  it('takes a fact that is told twice, or too late, for told once (L4)', () => {
+    fc.assert(
+      fc.property(lives, ({ log, state }) => {
+        const twice = log.flatMap((event) => [event, ...echoes(event)]);
+        const { history: after, seq: _after, ...again } = foldAll(twice);
+        const { history: before, seq: _before, ...once } = state;
+        expect(again).toStrictEqual(once);
+        expect(after.toArray()).toStrictEqual(before.toArray());
+      }),
+      runs,
+    );
+  });
+
+  it('ends a turn that does not come to an end by itself, and says why', () => {
+    fc.assert(
+      fc.property(lives, ({ log, shell }) => {
+        let state = foldAll([]);
+        for (const event of log) {
+          state = fold(state, event);
+          const [first] = decide(state);
+          if (first?.type !== 'call_model') continue;
+          const [effect] = decide({ ...state, turn: { ...first.turn, rounds: maxRoundsPerTurn } });
+          expect(effect).toMatchObject({ type: 'end_turn', how: 'too_many_rounds' });
+          const told = realize(effect as RecordEffect, state, shell).map(({ type }) => type);
+          expect(told).toEqual(['session.error', 'turn.ended', ...ended]);
+        }
       }),
       runs,
     );
@@ -228,6 +341,30 @@ describe('the session core, whatever happens to its engine', () => {
     for (const type of [...needed, 'session.error', 'user.tool_confirmation']) expect(seen).toContain(type);
   });
 });
+
+const ended = ['session.thread_status_idle', 'session.usage', 'session.status_idle'];
+
+/** The same fact again, with another content: only the first may count. */
+function echoes(event: Folded): Folded[] {
+  switch (event.type) {
+    case 'agent.tool_result':
+      return [{ ...event, public: { ...event.public, content: [] }, private: { cwd: '/elsewhere' } }];
+    case 'user.custom_tool_result':
+      return [{ ...event, public: { ...event.public, content: [], is_error: true } }];
+    case 'user.tool_confirmation':
+      return [{ ...event, public: { ...event.public, result: 'deny', deny_message: 'too late' } }];
+    case 'model.response':
+      return [{ ...event, private: { ...event.private, output: [], stop: 'refusal' } }];
+    case 'model.failed':
+    case 'intent':
+    case 'input.processed':
+    case 'timer.fired':
+    case 'turn.ended':
+      return [event];
+    default:
+      return [];
+  }
+}
 
 function unpaired(state: SessionState): string[] {
   const open = new Set<string>();

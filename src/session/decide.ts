@@ -98,11 +98,17 @@ function withOpenCalls(state: SessionState, open: Call[]): Effect[] {
   return isBlockedOn(state, ids) ? [] : [{ type: 'block', eventIds: ids }];
 }
 
-/** Calls that change nothing run together; one that may change something runs alone, in its place. */
+/**
+ * Calls that change nothing run together; one that may change something runs alone, in its place. One that has begun
+ * counts even where an earlier one has only now been allowed: that one waits for it.
+ */
 function concurrent(runnable: Call[]): Call[] {
+  const begun = runnable.filter((call) => call.isIntended);
+  if (begun.some((call) => !call.isPure)) return begun;
   const firstImpure = runnable.findIndex((call) => !call.isPure);
-  if (firstImpure === -1) return runnable;
-  return firstImpure === 0 ? runnable.slice(0, 1) : runnable.slice(0, firstImpure);
+  const pure = firstImpure === -1 ? runnable : runnable.slice(0, firstImpure);
+  if (begun.length === 0 && pure.length === 0) return runnable.slice(0, 1);
+  return runnable.filter((call) => call.isIntended || pure.includes(call));
 }
 
 function isBlockedOn(state: SessionState, ids: string[]): boolean {

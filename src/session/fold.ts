@@ -141,7 +141,7 @@ function applyModel(state: SessionState, turn: Turn, event: Folded): SessionStat
       const { tool_use_id, content, is_error } = event.public;
       const resolved = resolve(state, tool_use_id, content, is_error);
       const cwd = event.private?.cwd;
-      return cwd === undefined ? resolved : { ...resolved, cwd };
+      return cwd === undefined || resolved === state ? resolved : { ...resolved, cwd };
     }
     default:
       return state;

@@ -17,6 +17,7 @@ import { measureColdMessage, measureLongLog, measureMessages } from './message.t
 import { Peer } from './peer-process.ts';
 import { endAll, temporaryFolder } from './processes.ts';
 import { measureRecovery } from './recovery.ts';
+import { measureReference } from './reference.ts';
 import { measureSandbox } from './sandbox.ts';
 import { Server } from './server-process.ts';
 import { copiedNode, measureIdleMemory, measureSleepers, measureStart } from './start.ts';
@@ -121,7 +122,10 @@ function partsOf(plan: Plan, peer: Peer, isIsolated: boolean): Part[] {
   const settings = { peer, isIsolated };
   const withNode = async () => ({ ...settings, node: await copiedNode() });
   const parts: Part[] = [
-    { name: 'steps', measure: () => onOneServer(plan, settings) },
+    {
+      name: 'steps',
+      measure: async () => [...(await measureReference()), ...(await onOneServer(plan, settings))],
+    },
     {
       name: 'messages',
       measure: async () => {

@@ -93,11 +93,13 @@ export class Server {
     await kill(this.child, 'SIGKILL');
   }
 
-  /** With `collectingFlags`: collects garbage in the server, so that what is held is measured and not what is left over. */
-  async collectGarbage(): Promise<void> {
-    const done = new Promise<void>((resolve) => this.child.once('message', () => resolve()));
-    this.child.send('gc');
-    await done;
+  /** With `collectingFlags`: collects garbage in the server, so that what is held is measured. In bytes. */
+  collectGarbage(): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.child.once('message', (liveBytes) => resolve(Number(liveBytes)));
+      this.child.once('exit', () => reject(new Error('the server ended')));
+      this.child.send('collect');
+    });
   }
 
   get headers(): Record<string, string> {

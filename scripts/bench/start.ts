@@ -123,22 +123,26 @@ export async function measureSleepers(settings: Settings, sessions: number): Pro
   await until('the host', 10_000, async () => (await hostPid(dataDir)) !== null);
   const flags = [...(settings.flags ?? []), ...collectingFlags];
   const server = (await Server.start({ ...settings, dataDir, flags })).watch(settings.peer);
-  await manySessions(server, 10);
+  await manySessions(server, warmSessions);
   const before = await restingMemory(server);
   await manySessions(server, sessions);
   const after = await restingMemory(server);
   const descriptors = descriptorsOf(after.processes[1]?.pid ?? 0);
   await server.close();
   const change = after.totalMb - before.totalMb;
-  const [serverMb = 0, hostMb = 0] = [0, 1].map(
-    (at) => (after.processes[at]?.pssMb ?? 0) - (before.processes[at]?.pssMb ?? 0),
-  );
+  const hostMb = (after.processes[1]?.pssMb ?? 0) - (before.processes[1]?.pssMb ?? 0);
   return [
     figure(`memory of ${sessions} sleeping sessions`, 'MB', [change], {
-      note: `after collection in the server; server ${signed(serverMb)}, host ${signed(hostMb)} MB; per session ${((change * 1024) / sessions).toFixed(0)} KB; the host has ${descriptors} descriptors open`,
+      note: `change of PSS, of it the host ${signed(hostMb)} MB; the host has ${descriptors} descriptors open`,
+    }),
+    figure('  of it in use in the server', 'MB', [(after.liveBytes - before.liveBytes) / 2 ** 20], {
+      note: 'after collection; what its pages hold beyond that is free for others',
     }),
   ];
 }
+
+/** Before counting begins: code is loaded and compiled, and the heap has found its size. */
+const warmSessions = 40;
 
 function descriptorsOf(pid: number): number {
   try {
@@ -166,7 +170,7 @@ async function manySessions(server: Server, count: number): Promise<void> {
   for (let at = 0; at < count; at++) await server.run(await server.createSession(), { steps: '1' });
 }
 
-async function restingMemory(server: Server): Promise<Memory> {
+async function restingMemory(server: Server): Promise<Memory & { liveBytes: number }> {
   await until('all sandboxes to go idle', 60_000, async () => {
     await sleep(200);
     return (await memoryNow(server)).processes.length <= restingProcesses;
@@ -174,9 +178,9 @@ async function restingMemory(server: Server): Promise<Memory> {
   // Twice, and a moment: what finalisers and the allocator give back comes a little later.
   await server.collectGarbage();
   await sleep(500);
-  await server.collectGarbage();
+  const liveBytes = await server.collectGarbage();
   await sleep(1_000);
-  return memoryNow(server);
+  return { ...(await memoryNow(server)), liveBytes };
 }
 
 /** Server, host, and the host's lock holder. */

@@ -21,7 +21,7 @@ import {
   type SandboxSpec,
   type StartProcess,
 } from '../executor.ts';
-import { encodeBytes, encodeLine, type HostHello, readLines } from './wire.ts';
+import { encodeBytes, encodeLine, HOST_PROTOCOL, type HostHello, readLines } from './wire.ts';
 
 type Nothing = Record<string, never>;
 type Waiting = { resolve(result: unknown): void; reject(error: Error): void };
@@ -120,7 +120,11 @@ export class HostClient implements Executor {
       throw error instanceof HostUnreachable ? error : new HostUnreachable((error as Error).message);
     }
     const connection = new Connection(socket);
-    await connection.call('host/hello', { role: this.#role });
+    const { protocol } = (await connection.call('host/hello', { role: this.#role })) as HostHello;
+    if (protocol !== HOST_PROTOCOL) {
+      connection.close();
+      throw new HostUnreachable(`a host of another release runs here (protocol ${protocol}); end it first`);
+    }
     this.#connection = connection;
     return connection;
   }

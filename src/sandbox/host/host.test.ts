@@ -159,6 +159,18 @@ describe('a host', () => {
     unrefused(await flood);
   });
 
+  it('holds when more calls come at once than a sandbox can have', async () => {
+    await rig.create('crowd', { limits: { ...specOf('x').limits, processes: 2000 } });
+    const starts = Array.from({ length: 300 }, () => rig.start('crowd', ['sleep', '1000'], { waitMs: 0 }));
+    await Promise.all(starts.map((start) => rig.client.startProcess(start)));
+    const late = await rig.client.startProcess(rig.start('crowd', ['true']));
+    expect(late).toMatchObject({ refused: 'too_large' });
+    const states = await Promise.all(starts.map((start) => rig.client.callStatus(start)));
+    const running = states.filter((status) => JSON.stringify(status).includes('running'));
+    expect(running.length).toBe(200);
+    await rig.client.destroySandbox({ session: 'crowd', fence: 1, removeDisk: true });
+  });
+
   it('refuses what it cannot do with the word for it', async () => {
     const ref = { session: 'nobody', fence: 1 };
     expect(await rig.client.stat({ ...ref, path: '/workspace' })).toMatchObject({ refused: 'no_sandbox' });

@@ -7,7 +7,7 @@
  */
 import { constants } from 'node:os';
 import type { ProcessRead, ProcessState, StartProcess } from '../executor.ts';
-import type { CallHandlers, GuestEnding, GuestLink } from '../guest/link.ts';
+import { type CallHandlers, type GuestEnding, type GuestLink, MAX_LIVE_CALLS } from '../guest/link.ts';
 import type { Journal } from './journal.ts';
 import type { OutputLog } from './output.ts';
 
@@ -68,6 +68,12 @@ export class ProcessCall {
       onExit: (ending, dropped) => void this.#exited(ending, dropped, journal, oomKills),
       onGone: () => this.#gone.resolve(),
     };
+    if (link.liveCalls >= MAX_LIVE_CALLS) {
+      // Many came at once and passed the check before the journal together.
+      this.#gone.resolve();
+      void this.#exited({ how: 'failed', errno: constants.errno.EAGAIN }, 0, journal, oomKills);
+      return;
+    }
     const env = Object.entries(request.env).map(([name, value]) => `${name}=${value}`);
     const { argv, cwd, stdin, mergeStderr } = request;
     const options = { argv, cwd, env, stdin: stdin ?? null, mergeStderr, creditBytes: CREDIT_BYTES };

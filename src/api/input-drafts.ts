@@ -3,7 +3,25 @@ import type { ContentBlock } from '../protocol/content.ts';
 import type { ContentBlockParams } from '../protocol/content-params.ts';
 import type { InputEventParams } from '../protocol/input-events.ts';
 import type { InputEvent } from '../session/accept.ts';
+import type { MintId } from './request-key.ts';
 import { inputDraft } from './session-act.ts';
+
+/** The events of a request that came from the client; the others follow from them. */
+export function isInput(event: { type: string }): boolean {
+  return event.type.startsWith('user.');
+}
+
+/** A session that rested takes up work: said with the input itself, not a moment later. */
+export function runningDrafts(agentName: string, origin: Omit<DraftOrigin, 'id'>, mint: MintId) {
+  const thread = { session_thread_id: origin.thread, agent_name: agentName };
+  return [
+    inputDraft('session.status_running', {}, null, { ...origin, id: mint('event', 'running') }),
+    inputDraft('session.thread_status_running', thread, null, {
+      ...origin,
+      id: mint('event', 'thread running'),
+    }),
+  ];
+}
 
 export type DraftOrigin = { id: string; actor: string; thread: string };
 

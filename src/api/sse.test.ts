@@ -107,7 +107,14 @@ describe('the event stream', () => {
     const reader = await open(id);
     const input = String(dataOf(await send(id, say('Go.')))[0]?.id);
     await record(api, id, { type: 'input.processed', audience: 'internal', public: { event_ids: [input] } });
-    const [first, second] = await reader.take(2);
+    const frames = await reader.take(4);
+    expect(frames.map((frame) => frame.event)).toEqual([
+      'user.message',
+      'session.status_running',
+      'session.thread_status_running',
+      'user.message',
+    ]);
+    const [first, , , second] = frames;
     expect([first?.data.id, second?.data.id]).toEqual([input, input]);
     expect([first?.data.processed_at, second?.data.processed_at]).toEqual([null, expect.any(String)]);
     await reader.cancel();
@@ -119,16 +126,13 @@ describe('the event stream', () => {
     const inputs = dataOf(await send(id, say('One.'), say('Two.'), say('Three.')));
     const ids = inputs.map((input) => String(input.id));
     await record(api, id, { type: 'input.processed', audience: 'internal', public: { event_ids: ids } });
-    await record(
-      api,
-      id,
-      { type: 'session.status_running' },
-      { type: 'agent.message', public: { content: [] } },
-    );
-    const frames = await live.take(8);
+    await record(api, id, { type: 'agent.message', public: { content: [] } });
+    const frames = await live.take(9);
     expect(frames.map((frame) => frame.event)).toEqual([
-      ...Array(6).fill('user.message'),
+      ...Array(3).fill('user.message'),
       'session.status_running',
+      'session.thread_status_running',
+      ...Array(3).fill('user.message'),
       'agent.message',
     ]);
     for (const [index, frame] of frames.entries()) {

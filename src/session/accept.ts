@@ -2,9 +2,10 @@
  * Which inputs a session takes now (managed-agents-protocol.md §5.3, §5.6, §5.7, §5.9). Pure. Several inputs of one
  * request are accepted one after the other, each on the state with the earlier ones folded in: all or none.
  */
+import { decide } from './decide.ts';
 import type { Draft } from './events.ts';
 import type { SessionState } from './state.ts';
-import { isBlocked } from './state.ts';
+import { blockers, isBlocked } from './state.ts';
 
 export type InputEvent = Extract<
   Draft,
@@ -20,7 +21,7 @@ export function accept(state: SessionState, input: InputEvent): Acceptance {
   }
   switch (input.type) {
     case 'user.message':
-      return isBlocked(state)
+      return isBlocked(state) && state.interrupts.length === 0
         ? refuse(
             'This session waits for answers to tool calls (stop_reason requires_action). ' +
               'Answer them with user.tool_confirmation or user.custom_tool_result, or send user.interrupt first.',
@@ -37,6 +38,16 @@ export function accept(state: SessionState, input: InputEvent): Acceptance {
     case 'user.custom_tool_result':
       return acceptResult(state, input.public.custom_tool_use_id);
   }
+}
+
+/**
+ * Whether an idle session has work now, with these inputs folded in. Whoever appends them says `session.status_running`
+ * in the same append, so that nobody who asks in between takes the old idle for the answer. While an answer is missing
+ * only the engine's bookkeeping is left to do, and the session goes on waiting.
+ */
+export function beginsWork(state: SessionState): boolean {
+  if (state.status !== 'idle' || state.interrupts.length > 0 || blockers(state).length > 0) return false;
+  return decide(state).length > 0;
 }
 
 function acceptConfirmation(state: SessionState, id: string): Acceptance {

@@ -3,6 +3,7 @@ import type { TestApi } from '../../../../test/sdk/test-api.ts';
 import { dataOf, makeSession, messageOf, openTestApi, record, say } from '../../../../test/sdk/test-api.ts';
 import { newId } from '../../../protocol/ids.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
+import { defaultTenant } from '../../../protocol/tenant.ts';
 
 let api: TestApi;
 beforeAll(async () => {
@@ -27,7 +28,6 @@ async function blocked(): Promise<{ id: string; asks: string; custom: string }> 
     id,
     { type: 'input.processed', audience: 'internal', public: { event_ids: [message] } },
     { type: 'turn.started', audience: 'operator', public: { turn_id: 'turn_1', event_ids: [message] } },
-    { type: 'session.status_running' },
     {
       type: 'model.intent',
       audience: 'internal',
@@ -79,7 +79,8 @@ describe('sending events', () => {
       { id: expect.stringMatching(/^sevt_/), processed_at: null, ...say('One.') },
       { id: expect.stringMatching(/^sevt_/), processed_at: null, ...say('Two.') },
     ]);
-    expect((await list(id)).map((event) => event.id)).toEqual(dataOf(reply).map((event) => event.id));
+    const messages = await list(id, 'types[]=user.message');
+    expect(messages.map((event) => event.id)).toEqual(dataOf(reply).map((event) => event.id));
   });
 
   it('is all or nothing', async () => {
@@ -97,9 +98,11 @@ describe('sending events', () => {
     const { id } = await makeSession(api);
     const replies = await Promise.all(Array.from({ length: 30 }, (_, i) => send(id, say(`Message ${i}.`))));
     expect(replies.every((reply) => reply.status === 200)).toBe(true);
-    const texts = (await list(id)).map((event) => (event.content as { text: string }[])[0]?.text);
+    const messages = await list(id, 'types[]=user.message');
+    const texts = messages.map((event) => (event.content as { text: string }[])[0]?.text);
     expect(new Set(texts).size).toBe(30);
     expect(texts).toHaveLength(30);
+    expect(await list(id, 'types[]=session.status_running')).toHaveLength(1);
   });
 
   it('refuses a message while answers are missing, and takes each answer once', async () => {
@@ -118,6 +121,50 @@ describe('sending events', () => {
     expect((await send(id, { ...allow, tool_use_id: custom })).status).toBe(400);
     expect((await send(id, answer)).status).toBe(200);
     expect((await send(id, answer)).status).toBe(400);
+  });
+
+  it('says in the same append that an idle session runs: no poll in between sees the old idle', async () => {
+    const { id, thread } = await makeSession(api);
+    const head = (await api.store.stream(defaultTenant, id))?.head ?? 0;
+    await send(id, say('Go.'));
+    expect((await api.ask('GET', `/v1/sessions/${id}`)).body).toMatchObject({ status: 'running' });
+    const events = await api.store.read(id, head, 10);
+    expect(events.map((event) => event.type)).toEqual([
+      'user.message',
+      'session.status_running',
+      'session.thread_status_running',
+    ]);
+    expect(events[2]?.public).toEqual({ session_thread_id: thread, agent_name: 'Scribe' });
+    expect(new Set(events.map((event) => event.actor)).size).toBe(1);
+  });
+
+  it('says so once: what comes while it runs says nothing of it', async () => {
+    const { id } = await makeSession(api);
+    await send(id, say('Go.'));
+    await send(id, say('And then.'));
+    await send(id, { type: 'user.interrupt' });
+    expect(await list(id, 'types[]=session.status_running')).toHaveLength(1);
+  });
+
+  it.each(['allow', 'deny'])(
+    'says running with the last answer, and not with part of them (%s)',
+    async (result) => {
+      const { id, asks, custom } = await blocked();
+      const running = () => list(id, 'types[]=session.status_running');
+      const status = async () => (await api.ask('GET', `/v1/sessions/${id}`)).body.status;
+      await send(id, { type: 'user.tool_confirmation', tool_use_id: asks, result });
+      expect([await status(), (await running()).length]).toEqual(['idle', 1]);
+      await send(id, { type: 'user.custom_tool_result', custom_tool_use_id: custom });
+      expect([await status(), (await running()).length]).toEqual(['running', 2]);
+    },
+  );
+
+  it('takes [user.interrupt, user.message] where answers are missing, and not the other way round', async () => {
+    const { id } = await blocked();
+    expect((await send(id, say('Hello?'), { type: 'user.interrupt' })).status).toBe(400);
+    const reply = await send(id, { type: 'user.interrupt' }, say('Something else.'));
+    expect(dataOf(reply).map((event) => event.type)).toEqual(['user.interrupt', 'user.message']);
+    expect((await list(id)).slice(-2).map((event) => event.type)).toEqual(['user.interrupt', 'user.message']);
   });
 
   it.each([
@@ -170,6 +217,7 @@ describe('listing events', () => {
     expect(dataOf(reply).map((event) => event.type)).toEqual([
       'user.message',
       'session.status_running',
+      'session.thread_status_running',
       'agent.tool_use',
       'agent.custom_tool_use',
       'session.status_idle',
@@ -183,7 +231,6 @@ describe('listing events', () => {
   it('joins processed_at from wherever the input was taken up, in both orders', async () => {
     const { id } = await makeSession(api);
     const sent = dataOf(await send(id, say('One.'), say('Two.')));
-    await record(api, id, { type: 'session.status_running' });
     await record(api, id, {
       type: 'input.processed',
       audience: 'internal',
@@ -228,7 +275,7 @@ describe('listing events', () => {
     ]);
     expect(await list(id, 'types=agent.tool_use,session.status_idle')).toHaveLength(2);
     expect(await list(id, 'created_at[gt]=2999-01-01T00:00:00Z')).toEqual([]);
-    expect(await list(id, 'created_at[lte]=2999-01-01T00:00:00Z')).toHaveLength(5);
+    expect(await list(id, 'created_at[lte]=2999-01-01T00:00:00Z')).toHaveLength(6);
   });
 
   it('refuses cursors of another list, another order or no list at all', async () => {
@@ -251,7 +298,6 @@ describe('listing events', () => {
 describe('threads', () => {
   it('are the primary one, with its events', async () => {
     const { id, thread } = await makeSession(api);
-    await send(id, say('Hi.'));
     const path = `/v1/sessions/${id}/threads`;
     const [listed] = dataOf(await api.ask('GET', path));
     expect(listed).toMatchObject({
@@ -264,7 +310,14 @@ describe('threads', () => {
     });
     expect(listed?.agent).not.toHaveProperty('multiagent');
     expect((await api.ask('GET', `${path}/${thread}`)).body).toMatchObject({ id: thread });
-    expect(dataOf(await api.ask('GET', `${path}/${thread}/events`))).toHaveLength(1);
+    await send(id, say('Hi.'));
+    expect((await api.ask('GET', `${path}/${thread}`)).body).toMatchObject({ status: 'running' });
+    const events = dataOf(await api.ask('GET', `${path}/${thread}/events`));
+    expect(events.map((event) => event.type)).toEqual([
+      'user.message',
+      'session.status_running',
+      'session.thread_status_running',
+    ]);
     expect((await api.ask('GET', `${path}/sthr_other`)).status).toBe(404);
     expect((await api.ask('GET', `${path}/sthr_other/events`)).status).toBe(404);
     expect((await api.ask('GET', `${path}/sthr_other/stream`)).status).toBe(404);

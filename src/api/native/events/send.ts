@@ -5,10 +5,10 @@
 import { problem } from '../../../protocol/errors.ts';
 import { sendEventsParams } from '../../../protocol/input-events.ts';
 import { sentEvents } from '../../../protocol/session-events.ts';
-import { accept } from '../../../session/accept.ts';
+import { accept, beginsWork } from '../../../session/accept.ts';
 import { fold } from '../../../session/fold.ts';
 import { freshViewOf } from '../../event-view.ts';
-import { draftOf } from '../../input-drafts.ts';
+import { draftOf, isInput, runningDrafts } from '../../input-drafts.ts';
 import { operation } from '../../operation.ts';
 import { actOnSession, toNewEvent } from '../../session-act.ts';
 
@@ -37,8 +37,12 @@ export const sendEvents = operation({
           state = fold(state, { ...draft, seq: state.seq + 1 });
           events.push(toNewEvent(draft));
         }
+        if (beginsWork(state)) {
+          const origin = { actor: call.principal.actor, thread: found.summary.thread_id };
+          events.push(...runningDrafts(String(found.summary.agent.name), origin, mint).map(toNewEvent));
+        }
         return { events };
       },
-      answer: (_session, events) => ({ data: events.map(freshViewOf) }),
+      answer: (_session, events) => ({ data: events.filter(isInput).map(freshViewOf) }),
     }),
 });

@@ -9,7 +9,7 @@ import { isProblem, problem } from '../../../protocol/errors.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import { session, sessionCreateParams } from '../../../protocol/sessions.ts';
 import type { Append } from '../../../store/store.ts';
-import { draftOf } from '../../input-drafts.ts';
+import { draftOf, runningDrafts } from '../../input-drafts.ts';
 import type { Answer, Call } from '../../operation.ts';
 import { operation } from '../../operation.ts';
 import type { MintId } from '../../request-key.ts';
@@ -79,9 +79,7 @@ async function replay(call: CreateCall, id: string): Promise<Answer | null> {
 /** As the session was when it was created, whenever it is asked. */
 async function answer(call: CreateCall, id: string, head: number): Promise<Answer> {
   const summary = await summaryAt(call.deps.store, id, head);
-  const view = sessionView(id, summary, Date.parse(summary.created_at));
-  // §4.1: with initial events it is created running; its engine may need a moment to say so in the log.
-  return { body: (call.body.initial_events ?? []).length > 0 ? { ...view, status: 'running' } : view };
+  return { body: sessionView(id, summary, Date.parse(summary.created_at)) };
 }
 
 async function prepare(call: CreateCall, id: string, mint: MintId, nowMs: number): Promise<Append | Problem> {
@@ -129,7 +127,11 @@ async function prepare(call: CreateCall, id: string, mint: MintId, nowMs: number
     stream: id,
     create: true,
     ...(call.key ? { request: call.key.request } : {}),
-    events: [created, ...messages].map(toNewEvent),
+    events: [
+      toNewEvent(created),
+      ...messages.map(toNewEvent),
+      ...(messages.length > 0 ? runningDrafts(agent.name, origin, mint).map(toNewEvent) : []),
+    ],
     resources: copies,
     ...(messages.length > 0 ? { wakeAt: nowMs } : {}),
   };

@@ -48,7 +48,10 @@ describe('creating a session', () => {
     expect(events.map((event) => [event.type, event.processed_at])).toEqual([
       ['user.message', null],
       ['user.message', null],
+      ['session.status_running', expect.any(String)],
+      ['session.thread_status_running', expect.any(String)],
     ]);
+    expect((await api.ask('GET', `/v1/sessions/${body.id}`)).body.status).toBe('running');
   });
 
   it('wakes an engine when there is something to do, and not before', async () => {

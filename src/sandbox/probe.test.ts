@@ -19,10 +19,13 @@ it('tries everything, leaves nothing, and names a remedy for every lack', async 
   expect(cgroupsOf(process.pid)).toEqual([]);
 });
 
-it('says what is wrong with a data directory that cannot be written', async () => {
-  const checks = await probe({ dataDir: '/dev/null/nowhere' });
-  expect(checks.find(({ check }) => check === 'disk')).toMatchObject({ ok: false });
-});
+it.each(['/dev/null/nowhere', '/proc/nowhere'])(
+  'says what is wrong with the data directory %s',
+  async (dataDir) => {
+    const checks = await probe({ dataDir });
+    expect(checks.find(({ check }) => check === 'disk')).toMatchObject({ ok: false });
+  },
+);
 
 it.each([
   '/',

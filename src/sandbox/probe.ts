@@ -3,7 +3,7 @@
  * version number or a sysctl tells what should work, and containers and hardened kernels are where it does not.
  */
 import { execFile } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Programs } from './backend.ts';
@@ -172,12 +172,20 @@ async function checkGit(): Promise<ProbeCheck> {
   };
 }
 
+/** A doctor makes nothing: the folder, or the nearest one above it in which it could be made. */
+function nearestFolder(folder: string): string {
+  let place = path.resolve(folder);
+  while (!existsSync(place)) place = path.dirname(place);
+  return place;
+}
+
 function checkDisk(dataDir: string): ProbeCheck {
   const check = 'disk';
   try {
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-    accessSync(dataDir, constants.W_OK);
-    const { bavail, bsize } = statfsSync(dataDir);
+    const place = nearestFolder(dataDir);
+    if (!statSync(place).isDirectory()) throw new Error(`${place} is not a folder`);
+    accessSync(place, constants.W_OK);
+    const { bavail, bsize } = statfsSync(place);
     const freeBytes = bavail * bsize;
     const ok = freeBytes >= LEAST_FREE_BYTES;
     return {

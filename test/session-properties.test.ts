@@ -118,7 +118,7 @@ describe('the session core, whatever happens to its engine', () => {
           if (event.type === 'agent.tool_result') open.delete(event.public.tool_use_id);
           if (event.type !== 'intent') continue;
           open.add(event.public.tool_use_id);
-          const changing = [...open].filter((id) => names.get(id) !== 'read');
+          const changing = [...open].filter((id) => !['read', 'glob'].includes(names.get(id) ?? ''));
           if (changing.length > 0) expect(open.size).toBe(1);
         }
       }),
@@ -197,6 +197,21 @@ describe('the session core, whatever happens to its engine', () => {
         const { history: before, ...written } = state;
         expect(again).toStrictEqual(written);
         expect(after.toArray()).toStrictEqual(before.toArray());
+      }),
+      runs,
+    );
+  });
+
+  it('counts the failures of the provider since its last answer, and no death of an engine among them', () => {
+    fc.assert(
+      fc.property(lives, ({ log }) => {
+        let failures = 0;
+        for (const event of log) {
+          if (event.type === 'turn.started' || event.type === 'model.response') failures = 0;
+          const { kind } = event.type === 'model.failed' ? event.public : { kind: null };
+          if (kind !== null && kind !== 'engine_lost' && kind !== 'aborted') failures++;
+          if (event.type === 'model.intent') expect(event.public.attempt).toBe(failures);
+        }
       }),
       runs,
     );

@@ -23,10 +23,11 @@ export type Choose = (below: number) => number;
 const tools: PinnedTool[] = [
   { kind: 'builtin', name: 'bash', policy: 'always_allow', isPure: false },
   { kind: 'builtin', name: 'read', policy: 'always_allow', isPure: true },
+  { kind: 'builtin', name: 'glob', policy: 'always_ask', isPure: true },
   { kind: 'builtin', name: 'write', policy: 'always_ask', isPure: false },
   { kind: 'custom', name: 'ask_client', policy: 'always_allow', isPure: true },
 ];
-const toolNames = ['bash', 'read', 'write', 'ask_client', 'no_such_tool'];
+const toolNames = ['bash', 'read', 'glob', 'write', 'ask_client', 'no_such_tool'];
 
 export class Simulator {
   readonly log: Folded[] = [];

@@ -88,6 +88,12 @@ if (unknown !== undefined) {
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => void endAll().finally(() => process.exit(130)));
 
+// A bug of the bench must not leave processes behind.
+process.once('unhandledRejection', (error) => {
+  process.stderr.write(`bench: ${messageOf(error)}\n`);
+  void endAll().finally(() => process.exit(1));
+});
+
 const failures: string[] = [];
 try {
   await bench(values.quick ? plans.quick : plans.full);

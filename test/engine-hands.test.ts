@@ -51,6 +51,24 @@ describe('a sandbox', () => {
     expect(log.filter((e) => e.type === 'sandbox.started')).toHaveLength(1);
   });
 
+  it('that two calls want at once is started and got ready once', async () => {
+    room.executor.put('/workspace/a.txt', 'a');
+    let started = 0;
+    beforeSandbox(async () => {
+      started++;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return null;
+    });
+    const read = { name: 'read', arguments: { file_path: '/workspace/a.txt' } };
+    await room.open((turn) => (turn.toolOutputs.length === 0 ? { toolCalls: [read, read] } : { text: 'ok' }));
+    const session = await room.createSession({ read: 'always_allow' }, message('go'));
+    const log = await room.until(session, idleAfter(1));
+    expect(log.filter((e) => e.type === 'agent.tool_result')).toHaveLength(2);
+    expect(log.filter((e) => e.type === 'sandbox.started')).toHaveLength(1);
+    expect(log.filter((e) => e.type === 'sandbox.ready')).toHaveLength(1);
+    expect(started).toBe(1);
+  });
+
   it('that is slow to start does not hold up an interrupt, and nothing runs in it afterwards', async () => {
     const started = Promise.withResolvers<null>();
     let asked = 0;
@@ -224,6 +242,9 @@ describe('a repository', () => {
     process.write(`${commit} 0\n`).exit();
     const log = await room.until(session, idleAfter(2));
     expect(textsOf(log, 'agent.tool_result')[1]).toContain('ran');
+    await room.send(session, message('and on'));
+    const later = await room.until(session, idleAfter(3));
+    expect(later.filter((e) => e.type === 'sandbox.ready')).toHaveLength(1);
     const layouts = room.executor.started.filter((request) => isLayout(request.callId));
     expect(layouts).toHaveLength(1);
   });

@@ -126,6 +126,24 @@ describe('a house that is full', () => {
 });
 
 describe('a session that breaks its driver', () => {
+  it('by a bug in its hands is told of, and comes back', async () => {
+    await room.open((turn) =>
+      turn.toolOutputs.length === 0
+        ? { toolCalls: [{ name: 'bash', arguments: { command: 'x' } }] }
+        : { text: 'done' },
+    );
+    room.executor.script = (process) => process.exit();
+    const start = room.executor.createSandbox.bind(room.executor);
+    room.executor.createSandbox = (spec) => {
+      room.executor.createSandbox = start;
+      return Promise.reject(new TypeError(`a bug at ${spec.session}`));
+    };
+    const session = await room.createSession({ bash: 'always_allow' }, message('go'));
+    await room.until(session, idleAfter(1));
+    expect(room.errors.map(text)).toEqual([`a bug at ${session}`]);
+    expect(room.executor.started).toHaveLength(1);
+  });
+
   it('even by a log that cannot be folded is put aside, not kept, and others go on', async () => {
     await room.open(() => ({ text: 'done' }));
     const broken = await room.createSession({}, message('go'), event('turn.started', {}));
@@ -137,6 +155,17 @@ describe('a session that breaks its driver', () => {
     expect(row?.owner).toBeNull();
     expect(row?.wakeAt).not.toBeNull();
     expect(room.errors.length).toBeGreaterThan(0);
+  });
+});
+
+describe('an engine that stops', () => {
+  it('leaves no model stream open behind it (S5)', async () => {
+    await room.open(() => ({ stallMs: 60_000 }));
+    const session = await room.createSession({}, message('go'));
+    await room.until(session, () => room.peer.requests.length > 0);
+    await room.engine.stop();
+    await room.until(session, () => room.peer.requests[0]?.isAborted === true);
+    expect(await room.store.stream(tenant, session)).toMatchObject({ owner: null });
   });
 });
 

@@ -73,6 +73,7 @@ describe('money', () => {
       .filter((e) => e.type === 'span.model_request_end')
       .map((e) => Number(e.public.cost_micros));
     expect(spans).toHaveLength(2);
+    expect(log.filter((e) => e.type === 'agent.tool_use')).toEqual([]);
     expect(spans[0]).toBeGreaterThan(0);
     expect(row?.summary?.cost_micros).toBe((spans[0] ?? 0) + (spans[1] ?? 0));
     expect(said).toMatchObject({ cost_micros: row?.summary?.cost_micros });

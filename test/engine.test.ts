@@ -217,7 +217,12 @@ describe('a provider that fails', () => {
     );
     const session = await room.createSession({}, message('go'));
     const log = await room.until(session, idleAfter(1));
-    expect(log.filter((e) => e.type === 'timer.set')).toHaveLength(2);
+    const timers = log.filter((e) => e.type === 'timer.set');
+    expect(timers).toHaveLength(2);
+    for (const { public: timer } of timers) {
+      const fired = log.find((e) => e.type === 'timer.fired' && e.public.timer_id === timer.timer_id);
+      expect(String(fired?.time) >= String(timer.at)).toBe(true);
+    }
     expect(log.filter((e) => e.type === 'session.status_rescheduled')).toHaveLength(2);
     expect(textsOf(log, 'agent.message')).toEqual([expect.stringContaining('back')]);
   });

@@ -9,6 +9,7 @@ import type { Context } from 'hono';
 import { Hono } from 'hono';
 import type { Problem } from '../protocol/errors.ts';
 import { errorEnvelope, errorKinds, isProblem, problem } from '../protocol/errors.ts';
+import { failpoint, failpoints } from '../protocol/failpoint.ts';
 import { newId } from '../protocol/ids.ts';
 import { authenticate } from './authenticate.ts';
 import type { ApiDeps } from './deps.ts';
@@ -63,9 +64,21 @@ async function serve(shared: Shared, operation: Operation, context: Context<Vars
     params: context.req.param(),
     principal,
   });
+  if (failpoints.on && (await failpoint('api.before-reply')) === 'drop') return cutOff();
   if (answer instanceof Response) return answer;
   if (isProblem(answer)) return respond(context, answer);
   return context.json(answer.body);
+}
+
+/** Done, and nobody hears of it: the connection breaks in the middle of the answer. */
+function cutOff(): Response {
+  return new Response(
+    new ReadableStream({
+      start(controller) {
+        controller.error(new Error('dropped at a failpoint'));
+      },
+    }),
+  );
 }
 
 function respond(context: Context<Vars>, error: Problem): Response {

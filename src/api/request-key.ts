@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import type { Principal } from '../guard/identity.ts';
 import type { Problem } from '../protocol/errors.ts';
 import { problem } from '../protocol/errors.ts';
+import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import type { IdKind } from '../protocol/ids.ts';
 import { idPrefixes, newId } from '../protocol/ids.ts';
 import type { Json } from '../protocol/json.ts';
@@ -27,6 +28,7 @@ type Asked = { request: Request; url: URL; principal: Principal };
 export function requestKeyOf(asked: Asked, body: unknown): RequestKey | Problem | null {
   const given = asked.request.headers.get('idempotency-key');
   if (given === null || asked.request.method === 'GET') return null;
+  if (failpoints.on && sabotaged('sabotage.forget-request-key')) return null;
   if (!/^[\x21-\x7e]{1,255}$/.test(given)) {
     return problem('invalid_request', 'Idempotency-Key: 1 to 255 visible ASCII characters.');
   }

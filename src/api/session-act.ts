@@ -6,6 +6,7 @@
  */
 import type { Problem } from '../protocol/errors.ts';
 import { isProblem, problem } from '../protocol/errors.ts';
+import { failpoint, failpoints, sabotaged } from '../protocol/failpoint.ts';
 import { isId } from '../protocol/ids.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { Audience, DraftOf, EventBodies, EventType } from '../session/events.ts';
@@ -68,9 +69,12 @@ export async function actOnSession(call: Call<unknown, unknown>, act: SessionAct
     const state = await folder.fold(id);
     const change = await act.prepare(found, state, mint);
     if (isProblem(change)) return change;
+    if (failpoints.on && sabotaged('sabotage.acknowledge-unwritten'))
+      return { body: await act.answer(id, asOf(change.events, deps.now()), async () => found.summary) };
     if (change.events.length === 0 && call.key === null) {
       return { body: await act.answer(id, [], async () => found.summary) };
     }
+    if (failpoints.on) await failpoint('api.before-input-append');
     const result = await deps.store.append({
       ...principal.tenant,
       stream: id,
@@ -80,6 +84,7 @@ export async function actOnSession(call: Call<unknown, unknown>, act: SessionAct
       ...(change.events.length > 0 ? { wakeAt: deps.now() } : {}),
       ...change.extra,
     });
+    if (failpoints.on) await failpoint('api.after-input-append');
     if (result.status === 'ok') {
       const events = change.events.map((event) => ({ ...event, time: result.time }));
       return { body: await act.answer(id, events, () => freshSummary(call, id, result.head)) };
@@ -94,6 +99,11 @@ export async function actOnSession(call: Call<unknown, unknown>, act: SessionAct
     }
   }
   return problem('contended', 'The session is changing too fast. Nothing was done; try again.');
+}
+
+/** For a sabotage only: the answer to an act that was not written. */
+function asOf(events: NewEvent[], nowMs: number): Viewed[] {
+  return events.map((event) => ({ ...event, time: new Date(nowMs).toISOString() }));
 }
 
 /** What an earlier request with this key did; null where there was none. Nothing is ever written by asking. */

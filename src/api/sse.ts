@@ -9,6 +9,7 @@
  *   one that takes nothing for long is dropped and comes back with Last-Event-ID.
  */
 import { errorEnvelope } from '../protocol/errors.ts';
+import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { PreviewType } from '../protocol/previews.ts';
 import type { StoredEvent } from '../store/store.ts';
@@ -122,6 +123,7 @@ class Connection {
       for (const event of events) {
         const text = await this.#framesOf(event);
         this.#position = event.seq;
+        if (failpoints.on && text !== '' && sabotaged('sabotage.skip-in-stream')) continue;
         if (text !== '') yield text;
         if (event.type === 'session.deleted') {
           this.#isOver = true;

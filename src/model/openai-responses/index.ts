@@ -3,6 +3,7 @@
  * reasoning travels as encrypted content inside it.
  */
 
+import { failpoint, failpoints } from '../../protocol/failpoint.ts';
 import type { RequestPrefix } from '../../session/model-request.ts';
 import { type Deadlines, defaultDeadlines } from '../deadlines.ts';
 import type { Model } from '../model.ts';
@@ -47,7 +48,11 @@ export function createOpenAiResponses(options: OpenAiResponsesOptions): Model {
       return renderer.render(request.history, limits);
     },
     async call(rendered, callOptions) {
-      return performCall(await loadSdk(), connection, rendered, callOptions);
+      const sdk = await loadSdk();
+      if (failpoints.on) await failpoint('model.before-request');
+      const outcome = await performCall(sdk, connection, rendered, callOptions);
+      if (failpoints.on) await failpoint('model.after-response');
+      return outcome;
     },
   };
 }

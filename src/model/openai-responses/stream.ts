@@ -8,6 +8,7 @@
  * - After an abort nothing is listened to, and the connection is closed.
  */
 import type OpenAI from 'openai';
+import { failpoint, failpoints } from '../../protocol/failpoint.ts';
 import { type Deadlines, type Watch, watchDeadlines } from '../deadlines.ts';
 import type { CallOptions, ModelOutcome, Preview, RenderedRequest } from '../model.ts';
 import { scrubItems, scrubPreview, scrubText } from '../scrub.ts';
@@ -128,6 +129,7 @@ async function readStream(
   for await (const event of events) {
     if (signal.aborted) return;
     if (reading.ending() !== null) continue;
+    if (failpoints.on) await failpoint('model.mid-stream');
     listen.tell(reading.accept(event));
     // Leaving here would make the SDK destroy the connection; read to its end, so that the next call finds it open.
     if (reading.ending() !== null) watch.enter('drain');

@@ -113,12 +113,17 @@ export function startHost(options: ConnectOptions): ChildProcess {
     detached: true,
     cwd: '/',
     stdio: ['ignore', log, log],
-    env: { PATH: '/usr/local/bin:/usr/bin:/bin', LANG: 'C.UTF-8' },
+    env: { PATH: '/usr/local/bin:/usr/bin:/bin', LANG: 'C.UTF-8', ...failpointsOf(process.env) },
   });
   child.on('error', () => {});
   child.unref();
   closeSync(log);
   return child;
+}
+
+/** Places of the host are armed with the process that starts it. */
+function failpointsOf({ SCRIPTORIUM_FAILPOINTS: armed }: NodeJS.ProcessEnv): Record<string, string> {
+  return armed === undefined ? {} : { SCRIPTORIUM_FAILPOINTS: armed };
 }
 
 function lastWords(stateDir: string): string {

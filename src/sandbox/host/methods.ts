@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, constants, ftruncateSync, openSync, writeSync } from 'node:fs';
 import path from 'node:path';
+import { failpointNow, failpoints } from '../../protocol/failpoint.ts';
 import type { RunningSandbox } from '../backend.ts';
 import { isRefusal, type ProcessRead, type Refusal, type StartProcess, sandboxPaths } from '../executor.ts';
 import { readFile, stat, walk } from '../guest/files.ts';
@@ -157,6 +158,7 @@ function launch(session: Session, sandbox: RunningSandbox, call: ProcessCall, re
   call.onFinished = () => session.finished(call);
   const cwd = sandbox.inside(request.cwd);
   call.start(sandbox.link, { ...request, cwd, env }, session.journal, () => sandbox.oomKills());
+  if (failpoints.on) failpointNow('host.after-spawn');
 }
 
 function environmentOf(

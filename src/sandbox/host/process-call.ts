@@ -6,6 +6,7 @@
  * - Output beyond `maxOutputBytes` is dropped inside the sandbox and counted; the program never blocks on it.
  */
 import { constants } from 'node:os';
+import { failpointNow, failpoints } from '../../protocol/failpoint.ts';
 import type { ProcessRead, ProcessState, StartProcess } from '../executor.ts';
 import { type CallHandlers, type GuestEnding, type GuestLink, MAX_LIVE_CALLS } from '../guest/link.ts';
 import type { Journal } from './journal.ts';
@@ -153,6 +154,7 @@ export class ProcessCall {
     if (writeError !== null)
       process.stderr.write(`output of ${this.callId} not stored: ${writeError.message}\n`);
     if (this.state.state !== 'running') return;
+    if (failpoints.on) failpointNow('host.after-exit-before-journal');
     const endedBy = this.#endedBy ?? (isOutOfMemory ? 'memory' : null);
     this.#settle({ state: 'exited', exitCode, signal, endedBy, durationMs }, journal);
   }

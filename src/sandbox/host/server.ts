@@ -8,6 +8,7 @@
 import { chmodSync, closeSync, openSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import path from 'node:path';
+import { failpoint, failpoints } from '../../protocol/failpoint.ts';
 import type { Host } from './host.ts';
 import { type Method, methods } from './methods.ts';
 import { ParamError, Params } from './params.ts';
@@ -92,7 +93,11 @@ export class HostServer {
       const act = this.#method(socket, method);
       if (act === undefined) return send(socket, failure(id, rpcErrors.noMethod, `no method ${method}`));
       const result = await act(this.#options.host, new Params(params ?? {}));
+      const verdict = failpoints.on ? await failpoint('host.before-reply') : null;
+      // On a stream socket no reply is lost alone: the connection goes with it.
+      if (verdict === 'drop') return void socket.destroy();
       send(socket, { jsonrpc: '2.0', id, result });
+      if (verdict === 'duplicate') send(socket, { jsonrpc: '2.0', id, result });
     } catch (error) {
       if (error instanceof ParamError)
         return send(socket, failure(id, rpcErrors.invalidParams, error.message));

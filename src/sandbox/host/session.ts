@@ -9,6 +9,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, chownSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
+import { failpoint, failpoints } from '../../protocol/failpoint.ts';
 import type { RunningSandbox, SessionFolders } from '../backend.ts';
 import type { CallStatus, ProcessState, Refusal, SandboxInfo, SandboxSpec } from '../executor.ts';
 import { isRefusal } from '../executor.ts';
@@ -159,6 +160,7 @@ export class Session {
   async #begin(callId: string, record: JournalRecord): Promise<void> {
     try {
       await this.journal.append(record);
+      if (failpoints.on) await failpoint('host.after-journal-write');
     } catch (error) {
       this.#calls.delete(callId);
       throw error;

@@ -7,6 +7,7 @@
  *   one that is too big for the disk does not take the others with it; what still fails says `unavailable`.
  */
 
+import { failpointNow, failpoints } from '../../protocol/failpoint.ts';
 import { append } from './append.ts';
 import { claim, nextWakeAt, reap, release } from './claims.ts';
 import type { Database } from './database.ts';
@@ -101,7 +102,9 @@ function transaction(database: Database, writing: readonly Request[]): Reply[] {
   db.exec('BEGIN IMMEDIATE');
   try {
     const replies = writing.map((request) => inSavepoint(database, request));
+    if (failpoints.on) failpointNow('store.before-commit');
     db.exec('COMMIT');
+    if (failpoints.on) failpointNow('store.after-commit');
     return replies;
   } catch (error) {
     database.keys.forgetAll();

@@ -8,6 +8,7 @@ import { mkdir } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { getRequestListener } from '@hono/node-server';
 import { createApi } from './api/app.ts';
 import type { Readiness } from './api/deps.ts';
@@ -71,7 +72,18 @@ const defaultLimits: Limits = {
   fileBytes: 4 * 1024 ** 3,
 };
 
-type Parts = { store: Store; blobs: Blobs; host: HostClient; engine: Engine; errands: Errands; http: Server };
+/** How long open streams may take to end in order. */
+const streamEndMs = 1_000;
+
+type Parts = {
+  store: Store;
+  blobs: Blobs;
+  host: HostClient;
+  engine: Engine;
+  errands: Errands;
+  http: Server;
+  closing: AbortController;
+};
 
 /** Rejects with `StoreLocked` where another server has the data directory, and where the port or a file cannot be had. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -88,6 +100,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     started.host = host;
     const limits = { ...defaultLimits, ...options.limits };
     const previews = new LocalPreviews();
+    const closing = new AbortController();
     const engine = assembleEngine({
       store,
       blobs,
@@ -112,6 +125,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       sandbox: workspaces,
       ready: () => readiness(store, host),
       doctor: () => doctor({ dataDir, model: options.model }),
+      closing: closing.signal,
       onBug: (error, requestId) => onError(error, requestId),
     });
     const http = createServer(getRequestListener(api.fetch));
@@ -120,7 +134,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await engine.start();
     const errands = new Errands({ store, executor: host, onError: (error) => onError(error, 'errands') });
     errands.start();
-    return running({ store, blobs, host, engine, errands, http }, apiKey);
+    return running({ store, blobs, host, engine, errands, http, closing }, apiKey);
   } catch (error) {
     started.http?.close();
     await started.host?.close();
@@ -146,12 +160,22 @@ function running(parts: Parts, apiKey: string): RunningServer {
       const closed = new Promise((resolve) => parts.http.close(resolve));
       const isBusy = parts.engine.driving > 0;
       await Promise.all([parts.engine.stop(), parts.errands.stop()]);
-      parts.http.closeAllConnections();
-      await closed;
+      await endConnections(parts, closed);
       await leaveHost(parts.host, isBusy);
       await parts.store.close();
     },
   };
+}
+
+/** After the engine's last word: streams end in order; a reader that takes nothing does not hold us up for long. */
+async function endConnections({ closing, http }: Parts, closed: Promise<unknown>): Promise<void> {
+  closing.abort();
+  // Node closes those that are idle when the server closes, and forgets those that become idle afterwards.
+  const sweep = setInterval(() => http.closeIdleConnections(), 10);
+  await Promise.race([closed, sleep(streamEndMs, undefined, { ref: false })]);
+  clearInterval(sweep);
+  http.closeAllConnections();
+  await closed;
 }
 
 /** A host with work under way waits for the next server; an idle one ends with us (S5). */

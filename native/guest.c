@@ -168,8 +168,25 @@ static void end_everything(void) {
   }
 }
 
+/* Set here and not by the launcher: inside the sandbox's own user namespace only the sandbox's processes count, outside
+   of it all that the user runs would. */
+static int limit_processes(const char *count) {
+  char *end;
+  errno = 0;
+  unsigned long wanted = strtoul(count, &end, 10);
+  if (errno != 0 || *count == '\0' || *end != '\0' || wanted == 0) return -1;
+  struct rlimit limit = {wanted, wanted};
+  return setrlimit(RLIMIT_NPROC, &limit);
+}
+
 int main(int argc, char **argv) {
-  int is_subreaper = argc > 1 && strcmp(argv[1], "--subreaper") == 0;
+  int is_subreaper = 0;
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--subreaper") == 0) is_subreaper = 1;
+    else if (strcmp(argv[i], "--nproc") == 0 && i + 1 < argc) {
+      if (limit_processes(argv[++i]) < 0) return 64;
+    } else return 64;
+  }
   prctl(PR_SET_DUMPABLE, 0);
   if (is_subreaper) prctl(PR_SET_CHILD_SUBREAPER, 1);
   close_from(RPC_FD + 1);

@@ -3,7 +3,15 @@ import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSyn
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { answers, eventually, isAlive, processesWith, Rig, unrefused } from '../../../test/escapes/rig.ts';
+import {
+  answers,
+  eventually,
+  isAlive,
+  processesWith,
+  Rig,
+  specOf,
+  unrefused,
+} from '../../../test/escapes/rig.ts';
 import { HostUnreachable } from '../executor.ts';
 import { connectHost, findHost } from './adopt.ts';
 import { findPrograms } from './programs.ts';
@@ -142,9 +150,12 @@ describe('hosts under other conditions', () => {
       const main = path.join(root, 'src/sandbox/host/main.ts');
       const host = spawn('setpriv', [...asUser, main, '--state-dir', stateDir], { stdio: 'ignore' });
       engines.push(host);
+      // More processes of that user outside than the sandbox may have: they are no business of its limit.
+      const crowdOf = ['sh', '-c', 'for i in $(seq 40); do sleep 60 & done; wait'];
+      const crowd = spawn('setpriv', [...asUser.slice(0, 5), ...crowdOf], { detached: true });
       await eventually('it answers', () => answers(stateDir));
       const rig = await Rig.start({ stateDir });
-      const info = await rig.create('s');
+      const info = await rig.create('s', { limits: { ...specOf('s').limits, processes: 30 } });
       expect(info).toMatchObject({
         limitsBy: 'rlimits',
         ownUid: null,
@@ -153,8 +164,11 @@ describe('hosts under other conditions', () => {
       });
       expect(info.warnings.length).toBeGreaterThanOrEqual(2);
       expect((await rig.sh('s', 'id -u; echo hi > f; cat f')).stdout).toBe('1000\nhi\n');
+      const bomb = await rig.sh('s', 'for i in $(seq 60); do sleep 5 & done 2>&1; wait');
+      expect(bomb.stdout).toMatch(/fork|Resource temporarily unavailable/);
       unrefused(await rig.client.destroySandbox({ session: 's', fence: 1, removeDisk: true }));
       await rig.close();
+      process.kill(-(crowd.pid as number), 'SIGKILL');
       rmSync(root, { recursive: true });
     },
   );

@@ -115,7 +115,7 @@ function rlimits(limits: Limits, stand_in: boolean): string[] {
   const set = (name: string, value: number): string[] => ['--rlimit', `${name}=${Math.floor(value)}`];
   const always = [...set('core', 0), ...set('nofile', limits.openFiles), ...set('fsize', limits.fileBytes)];
   // Per process, and only private writable memory: the nearest thing without a cgroup.
-  if (stand_in) always.push(...set('nproc', limits.processes), ...set('data', limits.memoryBytes));
+  if (stand_in) always.push(...set('data', limits.memoryBytes));
   return always;
 }
 
@@ -159,6 +159,8 @@ export function commandLine(c: CommandLine): string[] {
       String(SECCOMP_FD),
       '--',
       GUEST_PATH,
+      // Without a cgroup it is the guest that bounds processes: outside, all threads of the user would count.
+      ...(c.boundByRlimits ? ['--nproc', String(Math.floor(c.limits.processes))] : []),
     ],
   ];
 }

@@ -13,14 +13,17 @@ import { getRequestListener } from '@hono/node-server';
 import { createApi } from './api/app.ts';
 import type { Readiness } from './api/deps.ts';
 import { assembleEngine } from './engine/assemble.ts';
+import { storeChecks } from './engine/checks.ts';
 import type { Engine } from './engine/engine.ts';
 import { Errands } from './engine/errands.ts';
+import { FoldedSessions } from './engine/folded-sessions.ts';
 import { pinSession } from './engine/pin-session.ts';
 import { LocalPreviews } from './engine/preview-bus.ts';
 import { Workspaces } from './engine/workspace.ts';
 import { decide } from './guard/guard.ts';
 import { createApiKey, identify, storeApiKey } from './guard/identity.ts';
 import type { ModelConfig } from './model/catalogue.ts';
+import { warmUp } from './model/openai-responses/index.ts';
 import { builtInPrices, loadPriceList } from './model/prices.ts';
 import type { JsonObject } from './protocol/json.ts';
 import { defaultTenant } from './protocol/tenant.ts';
@@ -72,6 +75,7 @@ const defaultLimits: Limits = {
   fileBytes: 4 * 1024 ** 3,
 };
 
+const warmUpMs = 250;
 /** How long open streams may take to end in order. */
 const streamEndMs = 1_000;
 
@@ -91,8 +95,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const onError = options.onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error));
   const prices = options.pricesFile === undefined ? builtInPrices : loadPriceList(options.pricesFile);
-  const summarizeModule = new URL(`./session/summary${path.extname(import.meta.url)}`, import.meta.url);
-  const store = await openStore({ directory: path.join(dataDir, 'store'), summarizeModule });
+  const store = await openStoreOf(dataDir);
   const started: Partial<Parts> = { store };
   try {
     const blobs = openBlobs(dataDir);
@@ -101,8 +104,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const limits = { ...defaultLimits, ...options.limits };
     const previews = new LocalPreviews();
     const closing = new AbortController();
+    const folded = new FoldedSessions(store);
     const engine = assembleEngine({
       store,
+      folded,
       blobs,
       executor: host,
       decide,
@@ -116,6 +121,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const workspaces = new Workspaces({ store, blobs, executor: host, limits, tenant: defaultTenant });
     const api = createApi({
       store,
+      folded,
       blobs,
       now: Date.now,
       previews,
@@ -123,6 +129,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       version,
       pinSession,
       sandbox: workspaces,
+      checks: storeChecks(store),
       ready: () => readiness(store, host),
       doctor: () => doctor({ dataDir, model: options.model }),
       closing: closing.signal,
@@ -134,6 +141,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await engine.start();
     const errands = new Errands({ store, executor: host, onError: (error) => onError(error, 'errands') });
     errands.start();
+    // The SDK takes a tenth of a second to load: not at start, and not in the first message's way either.
+    if (options.model.apiKey !== null)
+      setTimeout(() => void warmUp().catch(() => undefined), warmUpMs).unref();
     return running({ store, blobs, host, engine, errands, http, closing }, apiKey);
   } catch (error) {
     started.http?.close();
@@ -141,6 +151,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await store.close();
     throw error;
   }
+}
+
+function openStoreOf(dataDir: string): Promise<Store> {
+  const summarizeModule = new URL(`./session/summary${path.extname(import.meta.url)}`, import.meta.url);
+  return openStore({ directory: path.join(dataDir, 'store'), summarizeModule });
 }
 
 function hostOptions(options: ServerOptions, dataDir: string) {
@@ -241,4 +256,18 @@ export async function doctor(about: { dataDir: string; model: ModelConfig }): Pr
       : 'Set OPENAI_API_KEY (and OPENAI_BASE_URL for a compatible server) where the server starts.',
   };
   return { version, checks: [...checks, model] };
+}
+
+/** The checks of a store that no server has open. Rejects with `StoreLocked` where one has. */
+export async function openChecks(dataDir: string) {
+  const store = await openStoreOf(path.resolve(dataDir));
+  const { fsck, replay } = storeChecks(store);
+  const newest = { ...defaultTenant, kind: 'session', includeArchived: true, order: 'desc' } as const;
+  return {
+    fsck: (after: Parameters<typeof fsck>[1]) => fsck(defaultTenant, after),
+    replay,
+    newestSessions: async () =>
+      (await store.listStreams({ ...newest, limit: 100 })).map(({ stream }) => stream),
+    close: () => store.close(),
+  };
 }

@@ -4,7 +4,8 @@
  * compares every payload with its own reading back; `errors` would say so.
  */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { asStored, foldStored } from '../src/engine/drive.ts';
+import { asStored } from '../src/engine/drive.ts';
+import { foldStored } from '../src/engine/folded-sessions.ts';
 import { fold, foldAll } from '../src/session/fold.ts';
 import { initialState } from '../src/session/state.ts';
 import { EngineRoom, event, idleAfter, idles, message, tenant, textsOf } from './peers/engine-room.ts';

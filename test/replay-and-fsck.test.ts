@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { fsckSessions } from '../src/engine/fsck.ts';
+import { fsckStore } from '../src/engine/fsck.ts';
 import { replaySession } from '../src/engine/replay.ts';
 import { createOpenAiResponses } from '../src/model/openai-responses/index.ts';
 import type { Store, StoredEvent } from '../src/store/store.ts';
@@ -63,7 +63,7 @@ describe('replay', () => {
 
 describe('fsck', () => {
   it('finds nothing in a store that is as it should be', async () => {
-    const result = await fsckSessions(room.store, tenant);
+    const result = await fsckStore(room.store, tenant);
     expect(result).toMatchObject({ streams: 1, findings: [] });
     expect(result.events).toBe((await room.log(session)).length);
   });
@@ -91,7 +91,7 @@ describe('fsck', () => {
       (e: StoredEvent) => (e.type === 'session.status_idle' ? { ...e, type: 'x' } : e),
     ],
   ] as const)('finds (%s) %s', async (promise, _what, change) => {
-    const { findings } = await fsckSessions(withChanged(change), tenant);
+    const { findings } = await fsckStore(withChanged(change), tenant);
     expect(findings.map((finding) => finding.promise)).toContain(promise);
   });
 });

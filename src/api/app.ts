@@ -18,7 +18,6 @@ import { failureOf } from './failure.ts';
 import { eventFeed } from './feed.ts';
 import { operations } from './native/operations.ts';
 import type { Operation, Shared } from './operation.ts';
-import { sessionFolder } from './session-folder.ts';
 
 export type { ApiDeps } from './deps.ts';
 
@@ -29,7 +28,7 @@ export function createApi(deps: ApiDeps): Hono<Vars> {
     deps,
     limits: { ...defaultLimits, ...deps.limits },
     feed: eventFeed(deps.store),
-    folder: sessionFolder(deps.store),
+    folded: deps.folded,
   };
   const app = new Hono<Vars>();
   app.use('*', async (context, next) => {

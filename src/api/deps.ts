@@ -2,13 +2,14 @@
  * What the API needs from the rest of the house, handed in by `main.ts`. The API never drives a session: it validates,
  * authorises, appends inputs to the log and reads.
  */
+import type { FoldedSessions } from '../engine/folded-sessions.ts';
 import type { SessionAgent } from '../protocol/agents.ts';
 import type { Environment } from '../protocol/environments.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { PreviewBus } from '../protocol/previews.ts';
 import type { PinnedTool, RepositoryPin } from '../session/events.ts';
 import type { RequestPrefix } from '../session/model-request.ts';
-import type { Blobs, Store } from '../store/store.ts';
+import type { Blobs, Store, Tenant } from '../store/store.ts';
 
 export type Isolation = 'bubblewrap' | 'none';
 
@@ -53,6 +54,37 @@ export type SessionHands = {
   exportBundle(sessionId: string): Promise<SessionBundle | HandsRefusal>;
 };
 
+export type Finding = { stream: string; promise: string; seq: number | null; message: string };
+
+/** A part of a check of the whole store; `next` is where the following part begins, null after the last. */
+export type FsckPage = {
+  streams: number;
+  events: number;
+  findings: Finding[];
+  /** Findings beyond those that are listed. */
+  omitted: number;
+  next: { createdAt: string; stream: string } | null;
+};
+
+export type SessionReplay = {
+  events: number;
+  requests: number;
+  unrendered: number;
+  firstDifference: {
+    request: number;
+    seq: number;
+    eventId: string;
+    recordedSha256: string;
+    derivedSha256: string;
+  } | null;
+};
+
+/** Whether the store keeps its promises, and whether a session's requests can be derived again. They only read. */
+export type StoreChecks = {
+  fsck(tenant: Tenant, after: FsckPage['next']): Promise<FsckPage>;
+  replay(session: string): Promise<SessionReplay>;
+};
+
 export type Readiness = { ok: boolean; checks: Record<string, { ok: boolean; message?: string }> };
 
 export type ApiLimits = {
@@ -75,6 +107,8 @@ export const defaultLimits: ApiLimits = {
 
 export type ApiDeps = {
   store: Store;
+  /** Shared with the engine of this process, where there is one. */
+  folded: FoldedSessions;
   blobs: Blobs;
   /** Milliseconds since the epoch. */
   now(): number;
@@ -83,6 +117,7 @@ export type ApiDeps = {
   version: string;
   pinSession: PinSession;
   sandbox: SessionHands;
+  checks: StoreChecks;
   ready(): Promise<Readiness>;
   /** The probe report of this server, as `scriptorium doctor` shows it. */
   doctor(): Promise<JsonObject>;

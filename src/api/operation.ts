@@ -5,6 +5,7 @@
  * Contract: `run` gets input that passed the schemas and an authenticated caller, and returns its ending as a value.
  */
 import { z } from 'zod';
+import type { FoldedSessions } from '../engine/folded-sessions.ts';
 import type { Principal } from '../guard/identity.ts';
 import type { ErrorKind, Problem } from '../protocol/errors.ts';
 import { isProblem, problem } from '../protocol/errors.ts';
@@ -16,10 +17,9 @@ import { problemOf } from './issues.ts';
 import { readQuery } from './query.ts';
 import type { RequestKey } from './request-key.ts';
 import { requestKeyOf } from './request-key.ts';
-import type { SessionFolder } from './session-folder.ts';
 
 /** What operations share beside `ApiDeps`: built once per app. */
-export type Shared = { deps: ApiDeps; limits: ApiLimits; feed: EventFeed; folder: SessionFolder };
+export type Shared = { deps: ApiDeps; limits: ApiLimits; feed: EventFeed; folded: FoldedSessions };
 
 export type Incoming = Shared & {
   request: Request;

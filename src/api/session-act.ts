@@ -58,7 +58,7 @@ export type SessionAct = {
 const maxRounds = 64;
 
 export async function actOnSession(call: Call<unknown, unknown>, act: SessionAct): Promise<Answer> {
-  const { deps, folder, principal } = call;
+  const { deps, folded, principal } = call;
   const id = call.params.session_id ?? '';
   const earlier = await replay(call, id, act);
   if (earlier) return earlier;
@@ -66,7 +66,7 @@ export async function actOnSession(call: Call<unknown, unknown>, act: SessionAct
   for (let round = 0; round < maxRounds; round++) {
     const found = await findSession(call);
     if (isProblem(found)) return found;
-    const state = await folder.fold(id);
+    const state = await folded.fold(id);
     const change = await act.prepare(found, state, mint);
     if (isProblem(change)) return change;
     if (failpoints.on && sabotaged('sabotage.acknowledge-unwritten'))

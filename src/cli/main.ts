@@ -138,6 +138,14 @@ talking('doctor', 'say what this machine can isolate and what to do about each l
   .option('--json', 'print the report as JSON')
   .action(ends(async (options) => (await import('./doctor.ts')).doctor(options, terminal)));
 
+talking('fsck', 'check every log and all that is derived from it against the promises')
+  .option('--json', 'print the report as JSON')
+  .action(ends(async (options) => (await import('./fsck.ts')).fsck(options, terminal)));
+
+talking('replay <session>', 'derive every model request of a session again and compare it with the one sent')
+  .option('--json', 'print the report as JSON')
+  .action(ends(async (id, options) => (await import('./replay.ts')).replay(id, options, terminal)));
+
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage;
   const isDebug = program.opts().debug === true;

@@ -7,7 +7,7 @@
  *   came from the environment, which is then the only place that has it.
  * - Stopping in order lets go of sessions and takes the address back; a second signal stops at once.
  */
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { JsonObject } from '../protocol/json.ts';
 import { defaultDataDir } from './data-dir.ts';
@@ -53,6 +53,19 @@ export async function doctorHere(dataDir: string): Promise<JsonObject> {
   return main.doctor({ dataDir, model: modelOf() });
 }
 
+/** The store of a data directory on which no server runs, opened here to be read. */
+export async function openChecksHere(dataDir: string) {
+  if (!existsSync(path.join(dataDir, 'store')))
+    throw new Refused(`there is no store in ${dataDir}`, { hint: 'name the right folder with --data-dir' });
+  try {
+    const main = await import('../main.ts');
+    return await main.openChecks(dataDir);
+  } catch (error) {
+    const about = { dataDir, port: 0, binds: [], given: undefined, known: undefined };
+    throw (await startProblem(error as NodeJS.ErrnoException, about)) ?? error;
+  }
+}
+
 type Start = {
   dataDir: string;
   port: number;
@@ -90,6 +103,7 @@ async function startProblem(error: NodeJS.ErrnoException, about: Start): Promise
       exitCode: exitCodes.alreadyRunning,
     });
   }
+  if (error.name === 'SchemaTooNew' || error.name === 'MasterKeyRefused') return new Refused(error.message);
   if (error.name === 'WeakKey')
     return new Refused(`SCRIPTORIUM_API_KEY cannot be used: ${error.message}`, { exitCode: exitCodes.usage });
   if (error.name === 'HostUnreachable')

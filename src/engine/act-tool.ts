@@ -5,6 +5,7 @@
  * where it is. Only what nobody can know is said to be in doubt.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import { HostUnreachable, isRefusal } from '../sandbox/executor.ts';
 import type { Draft } from '../session/events.ts';
@@ -84,6 +85,8 @@ async function readyUnlessInterrupted(act: ToolAct): Promise<Ready> {
 /** The journal decides, also where the sandbox cannot be had: what began is never said to have failed (L6). */
 async function takeUp(act: ToolAct, tool: Tool, input: unknown, ready: Ready): Promise<ToolOutcome> {
   const { session, fence, callId, executor, signal } = act.context;
+  if (failpoints.on && sabotaged('sabotage.rerun-taken-over'))
+    return tool.run(input, { ...act.context, callId: `${callId}-again` });
   if (tool.effect === 'pure') return ready.ok ? tool.run(input, act.context) : failure(ready.message);
   const status = await executor.callStatus({ session, fence, callId });
   if (isRefusal(status)) return inDoubt(act.call, `its journal cannot be read (${status.message})`);

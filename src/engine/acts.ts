@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Model } from '../model/model.ts';
+import { failpoint, failpoints, sabotaged } from '../protocol/failpoint.ts';
 import { newId } from '../protocol/ids.ts';
 import { canonicalJson } from '../protocol/json.ts';
 import type { PreviewFrame } from '../protocol/previews.ts';
@@ -108,7 +109,9 @@ export class Acts {
     const act = { controller: new AbortController(), isAbandoned: false, isModel };
     this.#underWay.set(key, act);
     try {
-      const facts = await work(act.controller.signal, () => act.isAbandoned);
+      const working = work(act.controller.signal, () => act.isAbandoned);
+      if (failpoints.on) await begun(working);
+      const facts = await working;
       return act.isAbandoned ? null : facts;
     } finally {
       if (this.#underWay.get(key) === act) this.#underWay.delete(key);
@@ -173,7 +176,7 @@ export class Acts {
       { call: call.id, causation: call.id, private: { inputSha256 } },
     );
     return {
-      intents: isTakenOver ? [] : [intent],
+      intents: isTakenOver || (failpoints.on && sabotaged('sabotage.no-intent')) ? [] : [intent],
       perform: (now, emit) =>
         this.#track(call.id, false, async (signal, isAbandoned) => {
           const act = {
@@ -208,4 +211,10 @@ export class Acts {
         }),
     };
   }
+}
+
+async function begun(working: Promise<unknown>): Promise<void> {
+  // Whoever waits at the failpoint hears of a failure a little later.
+  working.catch(() => {});
+  await failpoint('engine.after-act-began');
 }

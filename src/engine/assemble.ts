@@ -18,11 +18,14 @@ import { Acts } from './acts.ts';
 import { minter } from './draft.ts';
 import { Driver } from './drive.ts';
 import { Engine } from './engine.ts';
+import { FoldedSessions } from './folded-sessions.ts';
 import { Hands } from './hands.ts';
 import type { Shell } from './realize.ts';
 
 export type EngineParts = {
   store: Store;
+  /** Shared with the API of this process, where there is one. */
+  folded?: FoldedSessions;
   blobs: Blobs;
   executor: Executor;
   decide: Decide;
@@ -40,16 +43,22 @@ const defaultSlots = 64;
 
 export function assembleEngine(parts: EngineParts): Engine {
   const nowMs = parts.nowMs ?? Date.now;
+  const folded = parts.folded ?? new FoldedSessions(parts.store);
   return new Engine({
     store: parts.store,
     nowMs,
     slots: parts.slots ?? defaultSlots,
     onError: parts.onError,
-    newDriver: (claim, worker) => newDriver(claim, worker, parts, nowMs),
+    newDriver: (claim, worker) => newDriver(claim, worker, { ...parts, folded }, nowMs),
   });
 }
 
-function newDriver(claim: Claim, worker: string, parts: EngineParts, nowMs: () => number): Driver {
+function newDriver(
+  claim: Claim,
+  worker: string,
+  parts: EngineParts & { folded: FoldedSessions },
+  nowMs: () => number,
+): Driver {
   const shell: Shell = {
     mint: minter(worker),
     decide: parts.decide,
@@ -74,7 +83,7 @@ function newDriver(claim: Claim, worker: string, parts: EngineParts, nowMs: () =
     shell,
     hands,
   );
-  return new Driver(claim, parts.store, shell, acts);
+  return new Driver(claim, parts.store, parts.folded, shell, acts);
 }
 
 /** A viewer's bug is the viewer's: the model call that it looks at goes on. */

@@ -8,13 +8,14 @@
  * - What a fact entails is committed with the fact: one append from a tool's result to the next model intent.
  */
 
+import { failpoint, failpoints } from '../protocol/failpoint.ts';
 import { decide, isAct } from '../session/decide.ts';
 import type { Draft, Stored } from '../session/events.ts';
 import { fold } from '../session/fold.ts';
 import type { SessionState } from '../session/state.ts';
-import { initialState } from '../session/state.ts';
 import type { AppendResult, Claim, Store, StoredEvent } from '../store/store.ts';
 import type { Acts, Facts, Started } from './acts.ts';
+import { type FoldedSessions, foldStored } from './folded-sessions.ts';
 import type { Shell } from './realize.ts';
 import { realize } from './realize.ts';
 
@@ -35,7 +36,7 @@ const maxRecordsPerPlan = 1_000;
 const readBatch = 1_000;
 
 export class Driver {
-  #state: SessionState = initialState;
+  #state: SessionState;
   #facts: Facts[] = [];
   /** The newest sequence that we know to exist; beyond what is folded, there is something to read. */
   #head: number;
@@ -47,11 +48,14 @@ export class Driver {
   #wake: (() => void) | null = null;
   readonly #claim: Claim;
   readonly #store: Store;
+  readonly #folded: FoldedSessions;
   readonly #shell: Shell;
   readonly #acts: Acts;
 
-  constructor(claim: Claim, store: Store, shell: Shell, acts: Acts) {
+  constructor(claim: Claim, store: Store, folded: FoldedSessions, shell: Shell, acts: Acts) {
     this.#claim = claim;
+    this.#folded = folded;
+    this.#state = folded.known(claim.stream);
     this.#head = claim.head;
     this.#store = store;
     this.#shell = shell;
@@ -82,6 +86,7 @@ export class Driver {
       return await this.#loop();
     } finally {
       this.#acts.abandon();
+      this.#folded.learn(this.#claim.stream, this.#state);
     }
   }
 
@@ -98,6 +103,7 @@ export class Driver {
       if (committed === 'fenced') return 'fenced';
       if (committed === 'again') continue;
       if (this.#performing === 0 && this.#facts.length === 0) {
+        if (failpoints.on) await failpoint('engine.before-release');
         const released = await this.#store.release(
           this.#claim.stream,
           this.#claim.fence,
@@ -130,12 +136,14 @@ export class Driver {
       if (batch.length < readBatch) break;
     }
     this.#head = Math.max(this.#head, this.#state.seq);
+    if (failpoints.on) await failpoint('engine.after-fold');
   }
 
   async #commit(): Promise<'ok' | 'again' | 'fenced'> {
     const taken = this.#facts.length;
     const plan = this.#plan(this.#facts);
     if (plan.events.length > 0) {
+      if (failpoints.on && taken > 0) await failpoint('engine.before-result-append');
       const result = await this.#append(plan);
       if (result.status === 'fenced') return 'fenced';
       if (result.status === 'moved') {
@@ -147,6 +155,8 @@ export class Driver {
       if (result.status !== 'ok') throw new Error(`append refused: ${JSON.stringify(result)}`);
       this.#state = plan.state;
       this.#facts.splice(0, taken);
+      if (failpoints.on && taken > 0) await failpoint('engine.after-result-append');
+      if (failpoints.on && plan.starts.length > 0) await failpoint('engine.after-intent-append');
     }
     for (const start of plan.starts) this.#start(start);
     return plan.isCallPutOff ? 'again' : 'ok';
@@ -250,12 +260,6 @@ function addFacts(plan: Plan, facts: Facts): void {
     plan.state = fold(plan.state, { ...event, seq: plan.state.seq + 1 });
   }
   plan.settled = facts.settled ?? plan.settled;
-}
-
-/** An erased event has no payload to fold; that the session is gone is all there is to know of it. */
-export function foldStored(state: SessionState, event: StoredEvent): SessionState {
-  if (event.erased && event.type !== 'session.deleted') return { ...state, seq: event.seq };
-  return fold(state, asStored(event));
 }
 
 /** The store is ours and reads no payloads; here they get their types back. */

@@ -7,6 +7,7 @@
  *   fence keeps what it had begun from being written twice.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { failpoint, failpoints } from '../protocol/failpoint.ts';
 import { newId } from '../protocol/ids.ts';
 import type { Claim, Store } from '../store/store.ts';
 import { StoreUnavailable } from '../store/store.ts';
@@ -93,7 +94,9 @@ export class Engine {
       // In a full house nothing is asked: whoever leaves claims for the next one.
       if (free <= 0) continue;
       try {
-        for (const claim of await this.#options.store.claim(this.#worker, free)) this.#drive(claim);
+        const claims = await this.#options.store.claim(this.#worker, free);
+        if (failpoints.on && claims.length > 0) await failpoint('engine.after-claim');
+        for (const claim of claims) this.#drive(claim);
         await this.#sleepUntilDue();
       } catch (error) {
         this.#complain(error, null);

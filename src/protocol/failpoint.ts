@@ -21,6 +21,7 @@ export const failpointNames = [
   'engine.after-fold',
   'engine.after-intent-append',
   'engine.after-act-began',
+  'engine.after-dispatch',
   'engine.before-result-append',
   'engine.after-result-append',
   'engine.before-release',

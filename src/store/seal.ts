@@ -108,6 +108,18 @@ export function openText(key: KeyObject, place: Place, sealed: Uint8Array): stri
   return open(key, place, sealed).toString();
 }
 
+/**
+ * A stream's summary, for those who read it. It is a projection (L1): one that does not open hides its own stream and
+ * no other one of a list, and fsck names it.
+ */
+export function openSummary(key: KeyObject, stream: string, sealed: Uint8Array): string | null {
+  try {
+    return openText(key, [stream, 'summary'], sealed);
+  } catch {
+    return null;
+  }
+}
+
 export function payloadCommitment(salt: Uint8Array, value: Json): Uint8Array {
   return createHash('sha256').update(salt).update(canonicalJson(value)).digest();
 }

@@ -116,6 +116,7 @@ export type StreamRow = Tenant & {
   wakeAt: number | null;
   createdAt: string;
   erased: boolean;
+  /** Null where the stream is erased, and where what is stored does not open. */
   summary: JsonObject | null;
 };
 

@@ -2,11 +2,14 @@
  * What the API's tests share: an app on the real SQLite store and real blobs in a directory of its own, and a stand-in
  * for the engine that appends what an engine would. Not part of the product.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ApiDeps } from '../../src/api/app.ts';
 import { createApi } from '../../src/api/app.ts';
+import { storeChecks } from '../../src/engine/checks.ts';
+import { FoldedSessions } from '../../src/engine/folded-sessions.ts';
 import { createApiKey } from '../../src/guard/identity.ts';
 import { newId } from '../../src/protocol/ids.ts';
 import type { JsonObject } from '../../src/protocol/json.ts';
@@ -85,6 +88,7 @@ export async function openTestApi(change: Partial<ApiDeps> = {}): Promise<TestAp
 function testDeps(store: Store, blobs: Blobs, listeners: Set<(frame: PreviewFrame) => void>): ApiDeps {
   return {
     store,
+    folded: new FoldedSessions(store),
     blobs,
     now: () => Date.now(),
     previews: {
@@ -118,6 +122,7 @@ function testDeps(store: Store, blobs: Blobs, listeners: Set<(frame: PreviewFram
         message: 'This session has no workspace yet.',
       }),
     },
+    checks: storeChecks(store),
     ready: async () => ({ ok: true, checks: {} }),
     doctor: async () => ({ isolation: 'none' }),
     onBug: (error) => {

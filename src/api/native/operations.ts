@@ -21,6 +21,7 @@ import { listFiles } from './files/list.ts';
 import { retrieveFile } from './files/retrieve.ts';
 import { uploadFile } from './files/upload.ts';
 import { doctor } from './server/doctor.ts';
+import { fsck } from './server/fsck.ts';
 import { archiveSession } from './sessions/archive.ts';
 import { createSession } from './sessions/create.ts';
 import { deleteSession } from './sessions/delete.ts';
@@ -28,6 +29,7 @@ import { deliverSession } from './sessions/deliver.ts';
 import { diffSession } from './sessions/diff.ts';
 import { listSessions } from './sessions/list.ts';
 import { listSessionResources } from './sessions/list-resources.ts';
+import { replaySession } from './sessions/replay.ts';
 import { retrieveSession } from './sessions/retrieve.ts';
 import { retrieveSessionResource } from './sessions/retrieve-resource.ts';
 import { updateSession } from './sessions/update.ts';
@@ -60,6 +62,7 @@ export const operations: readonly Operation[] = [
   retrieveSessionResource,
   diffSession,
   deliverSession,
+  replaySession,
   sendEvents,
   listEvents,
   streamEvents,
@@ -74,4 +77,5 @@ export const operations: readonly Operation[] = [
   downloadFile,
   deleteFile,
   doctor,
+  fsck,
 ];

@@ -34,20 +34,27 @@ export function getSession(client: Client, id: string): Promise<SessionObject> {
  * Branches of `apply` are named by it too.
  */
 export async function resolveSession(client: Client, typed: string): Promise<string> {
+  const query = { limit: '100', include_archived: 'true' };
+  return resolveAmong(typed, async () => {
+    const page = await client.get<Page<SessionObject>>('/v1/sessions', { query });
+    return page.data.map((session) => session.id);
+  });
+}
+
+/** `newest` gives the ids that an end is looked for among. */
+export async function resolveAmong(typed: string, newest: () => Promise<string[]>): Promise<string> {
   if (/^sesn_[0-9A-Z]{26}$/.test(typed)) return typed;
   const wanted = typed.replace(/^sesn_/i, '').toUpperCase();
   if (!/^[0-9A-Z]{4,26}$/.test(wanted))
     throw new Refused(`"${typed}" is not the id of a session`, { exitCode: 2 });
-  const query = { limit: '100', include_archived: 'true' };
-  const page = await client.get<Page<SessionObject>>('/v1/sessions', { query });
-  const found = page.data.filter((session) => session.id.endsWith(wanted));
+  const found = (await newest()).filter((id) => id.endsWith(wanted));
   const [only, other] = found;
   if (only === undefined)
     throw new Refused(`no session ends in ${typed}`, {
       hint: 'scriptorium ls shows the sessions of this server',
     });
   if (other !== undefined) throw new Refused(`${found.length} sessions end in ${typed}; type more of it`);
-  return only.id;
+  return only;
 }
 
 export function shortId(id: string): string {

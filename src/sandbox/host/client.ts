@@ -5,6 +5,7 @@
  * broke before the answer. The next call then dials anew, so a client outlives any number of hosts.
  */
 import type { Socket } from 'node:net';
+import { failpointNow, failpoints } from '../../protocol/failpoint.ts';
 import {
   type CallRef,
   type CallStatus,
@@ -59,6 +60,7 @@ class Connection {
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       this.#socket.write(encodeLine({ jsonrpc: '2.0', id, method, params }));
+      if (failpoints.on && method === 'process/start') failpointNow('engine.after-dispatch');
     });
   }
 

@@ -1,7 +1,7 @@
 /** Rows of streams: one, many, and their summaries, unsealed. */
 import type { StreamState } from '../admission.ts';
 import type { TextStreamRow } from '../as-text.ts';
-import { openText } from '../seal.ts';
+import { openSummary } from '../seal.ts';
 import type { ListStreams, Tenant } from '../store.ts';
 import { timeBound } from '../time-bound.ts';
 import type { Database } from './database.ts';
@@ -49,6 +49,6 @@ export function listStreams(database: Database, query: ListStreams): TextStreamR
 function unseal(database: Database, record: StreamRecord): TextStreamRow {
   const { lastTimeMs: _, erasedAt, summary, ...row } = record;
   const key = summary === null ? null : database.keys.of(record.stream);
-  const text = summary === null || key === null ? null : openText(key, [record.stream, 'summary'], summary);
+  const text = summary === null || key === null ? null : openSummary(key, record.stream, summary);
   return { ...row, erased: erasedAt !== null, summary: text };
 }

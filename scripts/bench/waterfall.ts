@@ -127,8 +127,13 @@ async function beginSession(
     await load<typeof import('../../src/engine/pin-session.ts')>('src/engine/pin-session');
   const { key } = await createApiKey(store, { name: 'bench', actor: 'bench', nowMs: Date.now() });
   const noWorkspace = async () => ({ ok: false, reason: 'no_workspace', message: '' }) as const;
+  const unasked = () => Promise.reject(new Error('the bench asks for no check'));
+  const { FoldedSessions } = await load<typeof import('../../src/engine/folded-sessions.ts')>(
+    'src/engine/folded-sessions',
+  );
   const api = createApi({
     store,
+    folded: new FoldedSessions(store),
     blobs,
     now: Date.now,
     previews: { subscribe: () => () => {} },
@@ -136,6 +141,7 @@ async function beginSession(
     version: 'bench',
     pinSession,
     sandbox: { diff: noWorkspace, exportBundle: noWorkspace },
+    checks: { fsck: unasked, replay: unasked },
     ready: async () => ({ ok: true, checks: {} }),
     doctor: async () => ({}),
   });

@@ -13,9 +13,9 @@ import { decide, isAct } from '../session/decide.ts';
 import type { Draft, Stored } from '../session/events.ts';
 import { fold } from '../session/fold.ts';
 import type { SessionState } from '../session/state.ts';
-import { initialState } from '../session/state.ts';
 import type { AppendResult, Claim, Store, StoredEvent } from '../store/store.ts';
 import type { Acts, Facts, Started } from './acts.ts';
+import { type FoldedSessions, foldStored } from './folded-sessions.ts';
 import type { Shell } from './realize.ts';
 import { realize } from './realize.ts';
 
@@ -36,7 +36,7 @@ const maxRecordsPerPlan = 1_000;
 const readBatch = 1_000;
 
 export class Driver {
-  #state: SessionState = initialState;
+  #state: SessionState;
   #facts: Facts[] = [];
   /** The newest sequence that we know to exist; beyond what is folded, there is something to read. */
   #head: number;
@@ -48,11 +48,14 @@ export class Driver {
   #wake: (() => void) | null = null;
   readonly #claim: Claim;
   readonly #store: Store;
+  readonly #folded: FoldedSessions;
   readonly #shell: Shell;
   readonly #acts: Acts;
 
-  constructor(claim: Claim, store: Store, shell: Shell, acts: Acts) {
+  constructor(claim: Claim, store: Store, folded: FoldedSessions, shell: Shell, acts: Acts) {
     this.#claim = claim;
+    this.#folded = folded;
+    this.#state = folded.known(claim.stream);
     this.#head = claim.head;
     this.#store = store;
     this.#shell = shell;
@@ -83,6 +86,7 @@ export class Driver {
       return await this.#loop();
     } finally {
       this.#acts.abandon();
+      this.#folded.learn(this.#claim.stream, this.#state);
     }
   }
 
@@ -256,12 +260,6 @@ function addFacts(plan: Plan, facts: Facts): void {
     plan.state = fold(plan.state, { ...event, seq: plan.state.seq + 1 });
   }
   plan.settled = facts.settled ?? plan.settled;
-}
-
-/** An erased event has no payload to fold; that the session is gone is all there is to know of it. */
-export function foldStored(state: SessionState, event: StoredEvent): SessionState {
-  if (event.erased && event.type !== 'session.deleted') return { ...state, seq: event.seq };
-  return fold(state, asStored(event));
 }
 
 /** The store is ours and reads no payloads; here they get their types back. */

@@ -16,22 +16,24 @@ import { BootstrapError, checkoutFolder } from './bootstrap/machine.mjs';
 import { installModules, modulesAreFresh } from './bootstrap/modules.mjs';
 import { buildNative, nativeIsFresh } from './bootstrap/native.mjs';
 import { locateNode } from './bootstrap/node.mjs';
-import { installSystem, missingPrograms } from './bootstrap/system.mjs';
+import { installSystem, missingPrograms, missingTestPrograms } from './bootstrap/system.mjs';
 
 /** What a caller may ask for, in the order in which it is made. `node` is always located. */
 const PARTS = ['modules', 'system', 'native', 'dist'];
+/** Besides, for tests and measurements only: the programs of a Postgres server. */
+export const TEST_PARTS = [...PARTS, 'postgres'];
 
 /**
  * Brings the asked parts of the checkout in order and says where the Node to run it with is.
- * @param {{ quiet?: boolean, need?: string[], root?: string }} [options] `need`: any of modules, system, native, dist
+ * @param {{ quiet?: boolean, need?: string[], root?: string }} [options] `need`: any of modules, system, native, dist, postgres
  * @returns {{ node: string, root: string }}
  */
 export function bootstrap(options = {}) {
   const root = options.root ?? checkoutFolder;
   const need = options.need ?? PARTS;
-  const unknown = need.filter((part) => !PARTS.includes(part));
+  const unknown = need.filter((part) => !TEST_PARTS.includes(part));
   if (unknown.length > 0)
-    throw new BootstrapError(`unknown part ${unknown.join(', ')}; known: ${PARTS.join(', ')}`);
+    throw new BootstrapError(`unknown part ${unknown.join(', ')}; known: ${TEST_PARTS.join(', ')}`);
   const say = options.quiet ? () => {} : (line) => process.stderr.write(`bootstrap: ${line}\n`);
   if (!everythingIsFresh(root, need)) withLock(root, say, () => makeParts(root, need, say));
   return { node: locateNode(root), root };
@@ -41,6 +43,7 @@ function everythingIsFresh(root, need) {
   return (
     modulesAreFresh(root) &&
     (!need.includes('system') || missingPrograms().length === 0) &&
+    (!need.includes('postgres') || missingTestPrograms().length === 0) &&
     (!need.includes('native') || nativeIsFresh(root)) &&
     (!need.includes('dist') || distIsFresh(root))
   );
@@ -50,6 +53,7 @@ function makeParts(root, need, say) {
   // Everything else stands on the modules, so they are made whether asked for or not.
   installModules(root, say);
   if (need.includes('system')) installSystem(root, say);
+  if (need.includes('postgres')) installSystem(root, say, missingTestPrograms());
   if (need.includes('native')) buildNative(root, say);
   if (need.includes('dist')) buildDist(root, locateNode(root), say);
 }

@@ -5,14 +5,14 @@
 import path from 'node:path';
 import { runToEnd } from './bootstrap/child.mjs';
 import { BootstrapError } from './bootstrap/machine.mjs';
-import { bootstrap, runScript } from './bootstrap.mjs';
+import { bootstrap, runScript, TEST_PARTS } from './bootstrap.mjs';
 
 const BIOME = ['node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings'];
 
 /** What each name runs, relative to the checkout, and what must be in order before. */
 const PROGRAMS = {
   demo: { args: ['scripts/demo/main.ts'] },
-  bench: { args: ['scripts/bench/main.ts'] },
+  bench: { args: ['scripts/bench/main.ts'], need: TEST_PARTS },
   openapi: { args: ['scripts/openapi.ts'], need: ['modules'] },
   typecheck: { args: ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json'], need: ['modules'] },
   lint: { args: BIOME, need: ['modules'] },

@@ -130,6 +130,17 @@ describe.skipIf(process.platform !== 'linux')('system packages', () => {
     },
   );
 
+  it.runIf(isRoot)('keeps the system from starting a database server of its own', () => {
+    for (const name of ['apt-get', 'sh', 'mkdir']) fake(name);
+    process.env.PATH = bin;
+    installSystem(root, say, ['postgres']);
+    expect(calls().at(-1)).toMatch(/^apt-get install .*postgresql$/);
+    // Where the file is there, somebody has decided.
+    const isDecided = existsSync('/etc/postgresql-common/createcluster.conf');
+    expect(said.join().includes('create_main_cluster = false')).toBe(!isDecided);
+    expect(calls().some((call) => call.startsWith('sh -c'))).toBe(!isDecided);
+  });
+
   it('names what is missing where there is no package manager, and goes on', () => {
     process.env.PATH = bin;
     installSystem(root, say);

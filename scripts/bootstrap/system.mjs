@@ -1,7 +1,7 @@
-// Step (b): the programs that the sandbox and the native build need, from the system's own package manager.
+// Step (b): the programs that the sandbox, the native build and the tests need, from the system's own package manager.
 // Missing programs are not fatal here: what needs them says so (a sandbox without bwrap refuses to start).
 
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { findProgram, output, readOrUndefined, run, writeStamp } from './machine.mjs';
 
@@ -13,22 +13,41 @@ const MANAGERS = [
     program: 'apt-get',
     refresh: ['update', '-qq'],
     install: ['install', '-y', '-qq', '--no-install-recommends'],
-    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'libc6-dev', git: 'git' },
+    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'libc6-dev', git: 'git', postgres: 'postgresql' },
+    prepare: { postgres: keepFromCreatingACluster },
   },
   {
     program: 'dnf',
     install: ['install', '-y', '-q', '--setopt=install_weak_deps=False'],
-    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'glibc-devel glibc-static', git: 'git-core' },
+    packages: {
+      bwrap: 'bubblewrap',
+      cc: 'gcc',
+      libc: 'glibc-devel glibc-static',
+      git: 'git-core',
+      postgres: 'postgresql-server',
+    },
   },
   {
     program: 'apk',
     install: ['add', '--no-cache', '--quiet'],
-    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'musl-dev linux-headers', git: 'git' },
+    packages: {
+      bwrap: 'bubblewrap',
+      cc: 'gcc',
+      libc: 'musl-dev linux-headers',
+      git: 'git',
+      postgres: 'postgresql',
+    },
   },
   {
     program: 'pacman',
     install: ['-S', '--needed', '--noconfirm', '--quiet'],
-    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'glibc linux-api-headers', git: 'git' },
+    packages: {
+      bwrap: 'bubblewrap',
+      cc: 'gcc',
+      libc: 'glibc linux-api-headers',
+      git: 'git',
+      postgres: 'postgresql',
+    },
   },
 ];
 
@@ -37,6 +56,32 @@ export function missingPrograms() {
   if (process.platform !== 'linux') return [];
   const missing = ['bwrap', 'cc', 'git'].filter((name) => findProgram(name) === undefined);
   return missing.includes('cc') ? [...missing, 'libc'] : missing;
+}
+
+/** What the tests need besides: the programs of a Postgres server, which they start themselves. */
+export function missingTestPrograms() {
+  if (process.platform !== 'linux') return [];
+  return findProgram('initdb') === undefined && debianServers().length === 0 ? ['postgres'] : [];
+}
+
+/** Debian keeps the server's programs off PATH, a folder per version. */
+function debianServers() {
+  const folder = '/usr/lib/postgresql';
+  const versions = existsSync(folder) ? readdirSync(folder) : [];
+  return versions.filter((version) => existsSync(path.join(folder, version, 'bin', 'initdb')));
+}
+
+/**
+ * Debian's package makes a cluster and starts it when it is installed, on a machine that only wanted the programs. This
+ * file is where it asks whether to; one that is there already is somebody's decision.
+ */
+function keepFromCreatingACluster(prefix, say) {
+  const file = '/etc/postgresql-common/createcluster.conf';
+  if (existsSync(file)) return;
+  say(`no database server of the system's own: writing create_main_cluster = false to ${file}`);
+  const script = `mkdir -p ${path.dirname(file)} && echo 'create_main_cluster = false' > ${file}`;
+  const [program, ...rest] = [...prefix, 'sh', '-c', script];
+  run(program, rest);
 }
 
 /** Whether `cc -static` can link here. A compiler alone does not bring the library. */
@@ -61,6 +106,7 @@ export function installSystem(root, say, missing = missingPrograms()) {
     return;
   }
   say(`installing system packages: ${[...prefix, typed].join(' ')}`);
+  for (const name of missing) manager.prepare?.[name]?.(prefix, say);
   if (!install(manager, packages, prefix)) {
     writeStamp(root, 'system-failed', typed);
     say(`that failed; please run as root: ${typed}`);

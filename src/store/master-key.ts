@@ -14,6 +14,20 @@ export function masterKeyPath(directory: string): string {
   return path.join(directory, 'keys', 'master.key');
 }
 
+/** Reads the key of a fleet. It is never made here: every process has to have the same. */
+export function readMasterKey(
+  file: string,
+): { status: 'ok'; key: Uint8Array } | { status: 'refused'; refusal: Refusal } {
+  try {
+    const key = readFileSync(file);
+    if (key.length === keyBytes) return { status: 'ok', key };
+    return { status: 'refused', refusal: { kind: 'master_key_wrong', path: file } };
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    return { status: 'refused', refusal: { kind: 'master_key_missing', path: file } };
+  }
+}
+
 /** Reads the key, or makes it where the database has no streams yet. The caller holds the directory's lock. */
 export function loadMasterKey(
   directory: string,

@@ -6,7 +6,8 @@ export type Refusal =
   | { kind: 'locked'; directory: string; pid: number | null }
   | { kind: 'schema_too_new'; revision: number; supported: number }
   | { kind: 'master_key_missing'; path: string }
-  | { kind: 'master_key_wrong'; path: string };
+  | { kind: 'master_key_wrong'; path: string }
+  | { kind: 'server_unfit'; reason: string };
 
 /** Another process owns the directory. */
 export class StoreLocked extends Error {
@@ -38,6 +39,11 @@ export class MasterKeyRefused extends Error {
   override name = 'MasterKeyRefused';
 }
 
+/** A database server that cannot keep our promises. */
+export class DatabaseRefused extends Error {
+  override name = 'DatabaseRefused';
+}
+
 export function refusalError(refusal: Refusal): Error {
   switch (refusal.kind) {
     case 'locked':
@@ -46,11 +52,13 @@ export function refusalError(refusal: Refusal): Error {
       return new SchemaTooNew(refusal.revision, refusal.supported);
     case 'master_key_missing':
       return new MasterKeyRefused(
-        `the database has sealed logs but ${refusal.path} is missing; restore it from the backup`,
+        `the logs of this database are sealed and ${refusal.path} is missing; restore it from the backup`,
       );
     case 'master_key_wrong':
       return new MasterKeyRefused(
         `${refusal.path} is not the key that sealed this database; restore the right one`,
       );
+    case 'server_unfit':
+      return new DatabaseRefused(refusal.reason);
   }
 }

@@ -12,6 +12,10 @@ export type Engine = {
   open(directory: string, options?: { now?: () => number }): Promise<Store>;
   /** Module whose export `open` does the same, for the child process that gets killed. */
   openModule: URL;
+  /** All bytes the engine has written for a store; absent: what lies in the directory. */
+  bytesAtRest?(directory: string): Promise<Buffer>;
+  /** Takes away what the engine keeps outside the directory. */
+  discard?(directory: string): Promise<void>;
 };
 
 export type Scratch = {
@@ -48,6 +52,7 @@ export async function withScratch(engine: Engine, run: (scratch: Scratch) => Pro
     await run(scratch);
   } finally {
     await scratch.store.close();
+    await engine.discard?.(directory);
     await rm(directory, { recursive: true, force: true });
   }
 }

@@ -25,6 +25,7 @@ import { createApiKey, identify, storeApiKey } from './guard/identity.ts';
 import type { ModelConfig } from './model/catalogue.ts';
 import { warmUp } from './model/openai-responses/index.ts';
 import { builtInPrices, loadPriceList } from './model/prices.ts';
+import { clockMs, failpoints } from './protocol/failpoint.ts';
 import type { JsonObject } from './protocol/json.ts';
 import { defaultTenant } from './protocol/tenant.ts';
 import type { Limits } from './sandbox/executor.ts';
@@ -36,6 +37,9 @@ import { openBlobs, openStore } from './store/open.ts';
 import type { Blobs, Store } from './store/store.ts';
 
 export const version = '0.1.0';
+
+/** The machine's, unless a failpoint moves it. */
+const now = failpoints.on ? clockMs : Date.now;
 
 export type ServerOptions = {
   /** Everything of this server; made if it is not there. */
@@ -114,6 +118,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       model: options.model,
       prices,
       limits,
+      nowMs: now,
       onPreview: (session, frame) => previews.publish(session, frame),
       onError: (error, stream) => onError(error, stream ?? 'engine'),
     });
@@ -123,7 +128,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       store,
       folded,
       blobs,
-      now: Date.now,
+      now,
       previews,
       isolation: options.allowUnisolated ? 'none' : 'bubblewrap',
       version,
@@ -155,7 +160,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
 function openStoreOf(dataDir: string): Promise<Store> {
   const summarizeModule = new URL(`./session/summary${path.extname(import.meta.url)}`, import.meta.url);
-  return openStore({ directory: path.join(dataDir, 'store'), summarizeModule });
+  return openStore({ directory: path.join(dataDir, 'store'), summarizeModule, now });
 }
 
 function hostOptions(options: ServerOptions, dataDir: string) {

@@ -118,6 +118,14 @@ describe('fsck', () => {
     expect(await findings()).toEqual(one('L1', null, 'its key is gone'));
   });
 
+  it('names every event of the session whose key has a bit changed, and still reads the others', async () => {
+    const other = await makeSession(api);
+    await damage((db) => flip(db, 'stream_keys', 'wrapped', of(session)));
+    const found = await findings();
+    expect(found).toEqual([1, 2, 3, 4, 5].map((seq) => one('G4', seq, 'can not be opened')[0]));
+    expect(dataOf(await api.ask('GET', '/v1/sessions')).map(({ id }) => id)).toEqual([other.id]);
+  });
+
   it("reads the organisation's own log too", async () => {
     const { organization } = defaultTenant;
     await damage((db) => flip(db, 'events', 'leaf_hash', `${of(organization)} AND seq = 1`));

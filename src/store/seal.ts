@@ -109,12 +109,17 @@ export function openText(key: KeyObject, place: Place, sealed: Uint8Array): stri
 }
 
 /**
- * A stream's summary, for those who read it. It is a projection (L1): one that does not open hides its own stream and
- * no other one of a list, and fsck names it.
+ * A stream's summary, for those who read it. It is a projection (L1): one that does not open, or whose key does not,
+ * hides its own stream and no other one of a list, and fsck names it.
  */
-export function openSummary(key: KeyObject, stream: string, sealed: Uint8Array): string | null {
+export function openSummary(
+  keyOf: () => KeyObject | null,
+  stream: string,
+  sealed: Uint8Array,
+): string | null {
   try {
-    return openText(key, [stream, 'summary'], sealed);
+    const key = keyOf();
+    return key === null ? null : openText(key, [stream, 'summary'], sealed);
   } catch {
     return null;
   }

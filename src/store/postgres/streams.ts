@@ -2,7 +2,7 @@
 import type { KeyObject } from 'node:crypto';
 import type { JsonObject } from '../../protocol/json.ts';
 import type { StreamState } from '../admission.ts';
-import { openText } from '../seal.ts';
+import { openSummary, openText } from '../seal.ts';
 import type { ListStreams, StreamRow, Tenant } from '../store.ts';
 import { timeBound } from '../time-bound.ts';
 import { texts } from './connection/values.ts';
@@ -59,16 +59,19 @@ export async function listStreams({ pool, keys }: Database, query: ListStreams):
 export function baseOf(keys: Keys, record: StreamRecord): Base {
   const { wakeAt: _w, createdAt: _c, wrapped, summary, ...state } = record;
   const key = keys.unwrap(record.stream, wrapped);
-  return { ...state, key, summary: openSummary(record.stream, key, summary) };
+  return { ...state, key, summary: summaryBefore(record.stream, key, summary) };
 }
 
 function unseal(keys: Keys, record: StreamRecord): StreamRow {
   const { lastTimeMs: _l, erasedAt, wrapped, summary, ...row } = record;
-  const key = keys.unwrap(record.stream, wrapped);
-  return { ...row, erased: erasedAt !== null, summary: openSummary(record.stream, key, summary) };
+  const { stream } = record;
+  const text = summary === null ? null : openSummary(() => keys.unwrap(stream, wrapped), stream, summary);
+  const opened = text === null ? null : (JSON.parse(text) as JsonObject);
+  return { ...row, erased: erasedAt !== null, summary: opened };
 }
 
-function openSummary(stream: string, key: KeyObject | null, summary: Uint8Array | null): JsonObject | null {
+/** Strict: an append must not go on from a summary that it could not read. */
+function summaryBefore(stream: string, key: KeyObject | null, summary: Uint8Array | null): JsonObject | null {
   if (key === null || summary === null) return null;
   return JSON.parse(openText(key, [stream, 'summary'], summary)) as JsonObject;
 }

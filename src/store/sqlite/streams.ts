@@ -48,7 +48,7 @@ export function listStreams(database: Database, query: ListStreams): TextStreamR
 
 function unseal(database: Database, record: StreamRecord): TextStreamRow {
   const { lastTimeMs: _, erasedAt, summary, ...row } = record;
-  const key = summary === null ? null : database.keys.of(record.stream);
-  const text = summary === null || key === null ? null : openSummary(key, record.stream, summary);
+  const { stream } = record;
+  const text = summary === null ? null : openSummary(() => database.keys.of(stream), stream, summary);
   return { ...row, erased: erasedAt !== null, summary: text };
 }

@@ -6,16 +6,14 @@ import { operation } from '../../operation.ts';
 
 const list = 'fsck';
 
-const finding = z
-  .looseObject({
-    type: z.literal('finding'),
-    /** A session's id, or the organisation's. */
-    stream: z.string(),
-    seq: z.int().nullable(),
-    promise: z.string(),
-    message: z.string(),
-  })
-  .meta({ id: 'Finding' });
+const finding = z.looseObject({
+  type: z.literal('finding'),
+  /** A session's id, or the organisation's. */
+  stream: z.string(),
+  seq: z.int().nullable(),
+  promise: z.string(),
+  message: z.string(),
+});
 
 /** Ours: what in this organisation's logs and projections is not as promised. One page reads a bounded part of them. */
 export const fsck = operation({

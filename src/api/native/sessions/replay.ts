@@ -3,27 +3,25 @@ import { isProblem } from '../../../protocol/errors.ts';
 import { operation } from '../../operation.ts';
 import { findSession } from '../../session-act.ts';
 
-const sessionReplay = z
-  .looseObject({
-    type: z.literal('session_replay'),
-    session_id: z.string(),
-    events: z.int(),
-    /** Model requests that were derived from the log and compared with what was sent. */
-    requests: z.int(),
-    /** Requests that were never rendered, because no provider was configured then. */
-    unrendered: z.int(),
-    first_difference: z
-      .looseObject({
-        /** Which of the requests, from 1. */
-        request: z.int(),
-        seq: z.int(),
-        event_id: z.string(),
-        recorded_sha256: z.string(),
-        derived_sha256: z.string(),
-      })
-      .nullable(),
-  })
-  .meta({ id: 'SessionReplay' });
+const sessionReplay = z.looseObject({
+  type: z.literal('session_replay'),
+  session_id: z.string(),
+  events: z.int(),
+  /** Model requests that were derived from the log and compared with what was sent. */
+  requests: z.int(),
+  /** Requests that were never rendered, because no provider was configured then. */
+  unrendered: z.int(),
+  first_difference: z
+    .looseObject({
+      /** Which of the requests, from 1. */
+      request: z.int(),
+      seq: z.int(),
+      event_id: z.string(),
+      recorded_sha256: z.string(),
+      derived_sha256: z.string(),
+    })
+    .nullable(),
+});
 
 /** Ours: every model request of a session derived again from its log (L7). Nothing is called. */
 export const replaySession = operation({

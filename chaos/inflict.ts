@@ -1,0 +1,78 @@
+/** Does to the processes and the wires what the plan says, until it is told to stop, and counts what it really did. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Fault, FaultKind, Plan } from './plan.ts';
+import { signal } from './processes.ts';
+import type { Stage } from './stage.ts';
+import type { Role, Topology } from './topology.ts';
+
+export type Inflicted = Partial<Record<FaultKind, number>>;
+
+type Battlefield = { plan: Plan; stage: Stage; topology: Topology };
+
+export async function inflict(field: Battlefield, until: AbortSignal): Promise<Inflicted> {
+  const counts: Inflicted = {};
+  const underWay = new Set<Promise<void>>();
+  const choices = field.plan.random('choices');
+  while (!until.aborted) {
+    const { afterMs, fault } = field.plan.next();
+    await sleep(afterMs, undefined, { signal: until }).catch(() => {});
+    if (until.aborted) break;
+    const isDone = strike(fault, field, choices.between(0, 1_000), (work) => {
+      underWay.add(work);
+      void work.finally(() => underWay.delete(work));
+    });
+    if (isDone) counts[fault.kind] = (counts[fault.kind] ?? 0) + 1;
+  }
+  await Promise.all(underWay);
+  return counts;
+}
+
+function strike(
+  fault: Fault,
+  field: Battlefield,
+  choice: number,
+  later: (work: Promise<void>) => void,
+): boolean {
+  const { stage, topology } = field;
+  switch (fault.kind) {
+    case 'kill-server':
+      return topology.kill('server', choice);
+    case 'kill-host':
+      return topology.kill('host', choice);
+    case 'freeze-server':
+      return freeze(topology, 'server', fault.ms, choice, later);
+    case 'freeze-host':
+      return freeze(topology, 'host', fault.ms, choice, later);
+    case 'cut-clients':
+      stage.clientWire.cut();
+      return true;
+    case 'lose-replies':
+      stage.clientWire.loseReplies(fault.ms);
+      return true;
+    case 'delay-clients':
+      stage.clientWire.delay(fault.ms, fault.byMs);
+      return true;
+    case 'refuse-clients':
+      stage.clientWire.refuse(fault.ms);
+      return true;
+    case 'cut-model':
+      stage.modelWire.cut();
+      return true;
+    case 'model-weather':
+      stage.changeWeather(fault.weather, fault.ms);
+      return true;
+  }
+}
+
+function freeze(
+  topology: Topology,
+  role: Role,
+  ms: number,
+  choice: number,
+  later: (work: Promise<void>) => void,
+): boolean {
+  const pid = topology.pidOf(role, choice);
+  if (pid === null || !signal(pid, 'SIGSTOP')) return false;
+  later(sleep(ms).then(() => void signal(pid, 'SIGCONT')));
+  return true;
+}

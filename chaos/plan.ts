@@ -1,0 +1,134 @@
+/**
+ * What goes wrong and in which order: all of it from the seed. Pure.
+ *
+ * Two streams. *Lives*: each start of a server is armed with failpoints, so that every place where a kill can matter is
+ * visited in turn. *Faults*: what is done to the running processes and to the wires between them.
+ */
+import type { FailpointName } from '../src/protocol/failpoint.ts';
+import { failpointNames } from '../src/protocol/failpoint.ts';
+import type { Random } from './random.ts';
+import { randomOf } from './random.ts';
+
+/** What the model's provider does for a while. */
+export type ModelWeather = 'rate_limit' | 'overloaded' | 'broken_stream' | 'cut_stream' | 'stall';
+
+export type Fault =
+  | { kind: 'kill-server' }
+  | { kind: 'freeze-server'; ms: number }
+  | { kind: 'kill-host' }
+  | { kind: 'freeze-host'; ms: number }
+  | { kind: 'cut-clients' }
+  | { kind: 'lose-replies'; ms: number }
+  | { kind: 'delay-clients'; ms: number; byMs: number }
+  | { kind: 'refuse-clients'; ms: number }
+  | { kind: 'cut-model' }
+  | { kind: 'model-weather'; weather: ModelWeather; ms: number };
+
+export type FaultKind = Fault['kind'];
+
+export type Planned = { afterMs: number; fault: Fault };
+
+export type Plan = {
+  /** The next thing to do; there is always one. */
+  next(): Planned;
+  /** SCRIPTORIUM_FAILPOINTS of the next server that is started. */
+  nextLife(): string;
+  /** For whatever else has to be drawn, in an order of its own. */
+  random(name: string): Random;
+};
+
+const weathers: readonly ModelWeather[] = [
+  'rate_limit',
+  'overloaded',
+  'broken_stream',
+  'cut_stream',
+  'stall',
+];
+
+/** How often each kind comes, in relation to the others. */
+const weights: readonly [FaultKind, number][] = [
+  ['kill-server', 6],
+  ['freeze-server', 2],
+  ['kill-host', 2],
+  ['freeze-host', 1],
+  ['cut-clients', 2],
+  ['lose-replies', 2],
+  ['delay-clients', 1],
+  ['refuse-clients', 1],
+  ['cut-model', 1],
+  ['model-weather', 2],
+];
+
+const kinds: readonly FaultKind[] = weights.flatMap(([kind, weight]) => Array(weight).fill(kind));
+
+export function planOf(seed: number): Plan {
+  const faults = randomOf(`${seed}/faults`);
+  const lives = randomOf(`${seed}/lives`);
+  const places = endless(lives, failpointNames.filter(canKill));
+  const troubles = endless(lives, troubleMakers);
+  return {
+    next: () => ({ afterMs: faults.between(250, 1_200), fault: faultOf(faults) }),
+    nextLife: () => [`${places()}=kill@${hitFor(lives)}`, troubles()(lives)].filter(Boolean).join(';'),
+    random: (name) => randomOf(`${seed}/${name}`),
+  };
+}
+
+function canKill(name: FailpointName): boolean {
+  return name !== 'clock';
+}
+
+/** Few hits mostly: a place late in a life is seldom reached. */
+function hitFor(random: Random): number {
+  return random.chance(0.6) ? random.between(1, 6) : random.between(7, 40);
+}
+
+/** Goes through the list in a new order each time. */
+function endless<T>(random: Random, list: readonly T[]): () => T {
+  let left: T[] = [];
+  return () => {
+    if (left.length === 0) left = random.shuffled(list);
+    return left.pop() as T;
+  };
+}
+
+function faultOf(random: Random): Fault {
+  const kind = random.pick(kinds);
+  switch (kind) {
+    case 'freeze-server':
+      return { kind, ms: random.between(200, 3_000) };
+    case 'freeze-host':
+      return { kind, ms: random.between(200, 2_000) };
+    case 'lose-replies':
+    case 'refuse-clients':
+      return { kind, ms: random.between(100, 900) };
+    case 'delay-clients':
+      return { kind, ms: random.between(300, 2_000), byMs: random.between(10, 300) };
+    case 'model-weather':
+      return { kind, weather: random.pick(weathers), ms: random.between(200, 1_500) };
+    default:
+      return { kind };
+  }
+}
+
+type Trouble = (random: Random) => string;
+
+/** What a life may be armed with beside the kill. */
+const troubleMakers: readonly Trouble[] = [
+  () => '',
+  () => '',
+  (random) => {
+    const from = random.between(3, 40);
+    return `store.before-commit=error:ENOSPC@${from}-${from + random.between(0, 12)}`;
+  },
+  (random) => `store.before-commit=stall:${random.between(100, 1_500)}@${random.between(3, 40)}`,
+  (random) => {
+    const ms = random.between(2_000, 15_000) * (random.chance(0.5) ? 1 : -1);
+    return `clock=jump:${ms}@${random.between(20, 300)}`;
+  },
+  (random) => `api.before-reply=drop@${random.between(1, 30)}`,
+  (random) =>
+    `host.before-reply=drop@${random.between(1, 20)};host.before-reply=duplicate@${random.between(21, 40)}`,
+  (random) => `host.before-reply=stall:${random.between(100, 1_500)}@${random.between(1, 30)}`,
+  (random) => `engine.after-act-began=stall:${random.between(100, 1_500)}@${random.between(1, 10)}`,
+  (random) => `api.after-input-append=stall:${random.between(100, 800)}@${random.between(1, 10)}`,
+];

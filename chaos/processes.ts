@@ -1,0 +1,113 @@
+/**
+ * The programs a run starts, and that none of them outlives it: each is ended by its process id, sandbox hosts (which
+ * a server starts, and which survive it on purpose) by the state folder on their command line.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+export type Started = {
+  child: ChildProcess;
+  pid: number;
+  /** The one line of JSON that it prints when it is ready. */
+  line: Record<string, unknown>;
+  /** What it wrote on stderr last. */
+  stderr(): string;
+};
+
+const readyLimitMs = 30_000;
+const keptStderr = 8_000;
+const children = new Set<ChildProcess>();
+
+/** A program of the checkout: from source a .ts file, from dist a .js one. */
+export function programFile(relative: string): string {
+  const here = fileURLToPath(import.meta.url);
+  return path.resolve(here, '..', '..', `${relative}${path.extname(here)}`);
+}
+
+/** `onSpawn` hears of the process before it is ready: it may never be. */
+export async function start(
+  args: string[],
+  env: Record<string, string>,
+  onSpawn: (child: ChildProcess) => void = () => {},
+): Promise<Started> {
+  const { PATH = '', HOME = '' } = process.env;
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], {
+    env: { PATH, HOME, ...env },
+    // stdin stays open for as long as we live: some of ours end when it closes.
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+  let stderr = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr = (stderr + chunk.toString('utf8')).slice(-keptStderr);
+  });
+  onSpawn(child);
+  const lines = createInterface({ input: child.stdout });
+  const first = await Promise.race([
+    once(lines, 'line').then(([line]) => String(line)),
+    once(child, 'exit').then(([code, signal]) =>
+      Promise.reject(new Error(`${args[0]} ended with ${code ?? signal}: ${stderr.trim().slice(-600)}`)),
+    ),
+    sleep(readyLimitMs, null, { ref: false }).then(() =>
+      Promise.reject(new Error(`${args[0]} is not ready`)),
+    ),
+  ]);
+  return {
+    child,
+    pid: child.pid as number,
+    line: JSON.parse(first) as Record<string, unknown>,
+    stderr: () => stderr,
+  };
+}
+
+export function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+/** In order where it ends within `patienceMs`; by force then. */
+export async function end(child: ChildProcess, patienceMs: number): Promise<void> {
+  if (hasEnded(child)) return;
+  const gone = once(child, 'exit');
+  child.kill('SIGCONT');
+  child.kill('SIGTERM');
+  await Promise.race([gone, sleep(patienceMs, null, { ref: false })]);
+  if (!hasEnded(child)) child.kill('SIGKILL');
+  await gone;
+}
+
+/** For an exit handler: at once, by force, also what is frozen. */
+export function killAll(stateFolder: string | null): void {
+  for (const child of children) child.kill('SIGKILL');
+  if (stateFolder === null) return;
+  for (const pid of processesNaming(stateFolder)) signal(pid, 'SIGKILL');
+}
+
+/** Process ids whose command line has `folder` as an argument of its own. The folder is one that only we know. */
+export function processesNaming(folder: string): number[] {
+  const pids: number[] = [];
+  for (const entry of safely(() => readdirSync('/proc')) ?? []) {
+    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
+    const args = safely(() => readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0'));
+    if (args?.includes(folder)) pids.push(Number(entry));
+  }
+  return pids;
+}
+
+export function signal(pid: number, name: NodeJS.Signals): boolean {
+  return safely(() => process.kill(pid, name)) ?? false;
+}
+
+function safely<T>(act: () => T): T | null {
+  try {
+    return act();
+  } catch {
+    return null;
+  }
+}

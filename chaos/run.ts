@@ -1,0 +1,288 @@
+/**
+ * One run: sets the stage, opens the processes, lets clients work while the plan inflicts its faults, then waits until
+ * everything is quiet and collects the evidence. Bounded in time at every step; what it started it ends.
+ */
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { JsonObject } from '../src/protocol/json.ts';
+import { defaultTenant } from '../src/protocol/tenant.ts';
+import type { Ask } from './ask.ts';
+import { asker, insist } from './ask.ts';
+import { check, type Verdict } from './check.ts';
+import { Clients } from './clients.ts';
+import { auditStore, readLogs } from './collect.ts';
+import type { Evidence, Group, SessionEvidence } from './evidence.ts';
+import { type Inflicted, inflict } from './inflict.ts';
+import type { Plan } from './plan.ts';
+import { planOf } from './plan.ts';
+import { type Recovery, recoveriesOf } from './recovery.ts';
+import { type Stage, setStage } from './stage.ts';
+import type { Death, Topology } from './topology.ts';
+import { UpTopology } from './up-topology.ts';
+
+export type RunOptions = {
+  seed: number;
+  /** Enough is asked for when so many steps are done. */
+  steps: number;
+  /** The attack ends then at the latest. */
+  seconds: number;
+  sessions: number;
+  /** Made by the caller, who also removes it. */
+  folder: string;
+  /** Armed in every life: a protection taken out, to see whether anybody notices. */
+  sabotage: string | null;
+  say(line: string): void;
+};
+
+export type RunResult = {
+  verdict: Verdict;
+  inflicted: Inflicted;
+  deaths: readonly Death[];
+  fired: string[];
+  recovery: Recovery;
+  steps: number;
+  acknowledged: number;
+  readers: number;
+  connections: number;
+  starts: number;
+  attackMs: number;
+};
+
+const readersOfSession = 3;
+const restLimitMs = 90_000;
+const apiKey = 'sk-scriptorium-chaos-0123456789abcdef';
+
+export async function run(options: RunOptions): Promise<RunResult> {
+  const plan = planOf(options.seed);
+  const stage = await setStage(options.folder);
+  const topology = openTopology(options, plan, stage);
+  // Clients reach whichever process serves now.
+  const aiming = setInterval(() => aim(stage, topology), 20);
+  try {
+    await topology.open();
+    aim(stage, topology);
+    return await attack(options, { plan, stage, topology });
+  } finally {
+    clearInterval(aiming);
+    await topology.close();
+    await stage.close();
+  }
+}
+
+function aim(stage: Stage, topology: Topology): void {
+  stage.clientWire.target = topology.address();
+}
+
+function openTopology(options: RunOptions, plan: Plan, stage: Stage): UpTopology {
+  const pauses = plan.random('pauses');
+  return new UpTopology({
+    dataDir: path.join(options.folder, 'data'),
+    binds: [stage.bind],
+    arguments: [],
+    env: {
+      SCRIPTORIUM_API_KEY: apiKey,
+      OPENAI_API_KEY: 'sk-rehearsal',
+      OPENAI_BASE_URL: stage.modelUrl,
+      // The attack is on loopback; nothing of the machine's settings is needed.
+      NO_PROXY: '*',
+    },
+    nextLife: () => [plan.nextLife(), options.sabotage].filter(Boolean).join(';'),
+    restartMs: () => pauses.between(0, 200),
+  });
+}
+
+type Field = { plan: Plan; stage: Stage; topology: UpTopology };
+
+async function attack(options: RunOptions, field: Field): Promise<RunResult> {
+  const { stage, topology, plan } = field;
+  const url = `http://127.0.0.1:${stage.clientWire.port}`;
+  const ask = asker(url, apiKey);
+  const startedMs = performance.now();
+  const over = new AbortController();
+  const news: number[] = [];
+  let steps = 0;
+  const onNews = (group: Group): void => {
+    news.push(performance.now());
+    for (const frame of group.frames) if (resultTypes.has(frame.type)) steps++;
+    if (steps >= options.steps) over.abort();
+  };
+  const inflicting = inflict(field, over.signal);
+  const sessions = await createSessions(options.sessions, ask);
+  options.say(`${sessions.length} sessions are at work under attack`);
+  const clients = sessions.map(
+    (session, index) =>
+      new Clients({
+        session,
+        ask,
+        url,
+        apiKey,
+        random: plan.random(`client ${index}`),
+        readers: readersOfSession,
+        wantsMore: () => !over.signal.aborted,
+        onNews,
+      }),
+  );
+  await sleep(options.seconds * 1000, undefined, { signal: over.signal }).catch(() => {});
+  over.abort();
+  const inflicted = await inflicting;
+  const attackMs = performance.now() - startedMs;
+  options.say(
+    `the attack is over after ${Math.round(attackMs / 1000)} s and ${steps} steps; waiting for rest`,
+  );
+  await topology.calm();
+  await Promise.all(clients.map((client) => client.settle()));
+  const unrest = await untilRest(sessions, clients, ask);
+  const evidence = await collect({ sessions, unrest, clients, ask, field, options });
+  return {
+    verdict: check(evidence),
+    inflicted,
+    deaths: topology.deaths,
+    fired: topology.fired(),
+    recovery: recoveriesOf(topology.deaths, news),
+    steps,
+    acknowledged: evidence.inputs.filter((input) => input.acknowledged.length > 0).length,
+    readers: evidence.readers.length,
+    connections: evidence.readers.reduce((sum, reader) => sum + reader.connections, 0),
+    starts: topology.starts,
+    attackMs,
+  };
+}
+
+const resultTypes = new Set(['agent.tool_result', 'user.custom_tool_result']);
+
+async function createSessions(count: number, ask: Ask): Promise<string[]> {
+  const never = new AbortController().signal;
+  const make = async (where: string, json: JsonObject, key: string): Promise<string> => {
+    const options = { json, key };
+    const made = await insist(
+      () => ask('POST', where, options),
+      never,
+      () => sleep(100),
+    );
+    if (made?.status !== 200) throw new Error(`${where} answered ${JSON.stringify(made)}`);
+    return String(made.body.id);
+  };
+  const environment_id = await make('/v1/environments', { name: 'chaos' }, 'environment');
+  const agent = await make('/v1/agents', agentOfChaos, 'agent');
+  return Promise.all(
+    Array.from({ length: count }, (_, index) =>
+      make('/v1/sessions', { agent, environment_id, title: `chaos ${index}` }, `session-${index}`),
+    ),
+  );
+}
+
+const agentOfChaos: JsonObject = {
+  name: 'chaos',
+  model: 'rehearsal-1',
+  tools: [
+    {
+      type: 'agent_toolset_20260401',
+      default_config: { permission_policy: { type: 'always_allow' } },
+      configs: [{ name: 'write', permission_policy: { type: 'always_ask' } }],
+    },
+    {
+      type: 'custom',
+      name: 'ask_clerk',
+      description: 'Asks the clerk.',
+      input_schema: { type: 'object', properties: { question: { type: 'string' } } },
+    },
+  ],
+};
+
+/** Why each session is not at rest when the time is up; an empty map is a good end. */
+async function untilRest(sessions: string[], clients: Clients[], ask: Ask): Promise<Map<string, string>> {
+  const endMs = performance.now() + restLimitMs;
+  for (;;) {
+    const unrest = new Map<string, string>();
+    await Promise.all(
+      sessions.map(async (session, index) => {
+        const why = await restlessness(session, clients[index] as Clients, ask);
+        if (why !== null) unrest.set(session, why);
+      }),
+    );
+    if (unrest.size === 0 || performance.now() > endMs) return unrest;
+    await sleep(250);
+  }
+}
+
+async function restlessness(session: string, clients: Clients, ask: Ask): Promise<string | null> {
+  const found = await ask('GET', `/v1/sessions/${session}`);
+  if (found === 'lost' || found.status !== 200) return `the API says nothing of it: ${JSON.stringify(found)}`;
+  const { status, stop_reason } = found.body as { status: string; stop_reason: { type?: string } | null };
+  if (status !== 'idle') return `it is ${status}`;
+  if (stop_reason?.type === 'requires_action') return 'it waits for an answer';
+  const listed = await listEvents(session, ask);
+  const waiting = listed.filter((event) => event.type === 'user.message' && event.processed_at === null);
+  if (waiting.length > 0) return `${waiting.length} messages wait in an idle session`;
+  return clients.isBusy() ? 'a client still waits for an answer' : null;
+}
+
+export async function listEvents(session: string, ask: Ask): Promise<JsonObject[]> {
+  const events: JsonObject[] = [];
+  for (let page: string | null = ''; page !== null; ) {
+    const query: string = page === '' ? '' : `&page=${encodeURIComponent(page)}`;
+    const answer = await ask('GET', `/v1/sessions/${session}/events?limit=1000&order=asc${query}`);
+    if (answer === 'lost' || answer.status !== 200) throw new Error(`no list of ${session}`);
+    events.push(...(answer.body.data as JsonObject[]));
+    page = typeof answer.body.next_page === 'string' ? answer.body.next_page : null;
+  }
+  return events;
+}
+
+type Collecting = {
+  sessions: string[];
+  unrest: Map<string, string>;
+  clients: Clients[];
+  ask: Ask;
+  field: Field;
+  options: RunOptions;
+};
+
+async function collect({ sessions, unrest, clients, ask, field, options }: Collecting): Promise<Evidence> {
+  const { topology, stage } = field;
+  const listed = await Promise.all(sessions.map((session) => listEvents(session, ask)));
+  // Streams are live: a moment is enough, if they are as they should be.
+  await untilCaughtUp(clients);
+  const readers = (await Promise.all(clients.map((client) => client.stop()))).flat();
+  await topology.close();
+  const directory = path.join(options.folder, 'data', 'store');
+  const logs = await readLogs(directory, sessions);
+  const audits = await auditStore(directory, sessions, defaultTenant);
+  const { deaths } = topology;
+  return {
+    sessions: sessions.map(
+      (id, index): SessionEvidence => ({
+        id,
+        log: logs[index] ?? [],
+        listed: listed[index] ?? [],
+        unrest: unrest.get(id) ?? null,
+      }),
+    ),
+    inputs: clients.flatMap((client) => client.inputs),
+    readers,
+    effects: stage.effects(),
+    hostDeathsMs: deaths.filter((death) => death.role === 'host').map((death) => death.atMs),
+    clockJumped: topology.fired().some((name) => name.startsWith('clock=')),
+    crashes: deaths.filter(isCrash).map((death) => `${death.role}: ${death.cause}`),
+    audits,
+  };
+}
+
+function isCrash({ cause }: Death): boolean {
+  return cause !== 'kill' && !cause.startsWith('failpoint:');
+}
+
+/** All readers of a session at the same position, and no movement for a moment; or three seconds. */
+async function untilCaughtUp(clients: Clients[]): Promise<void> {
+  const positions = (): string =>
+    JSON.stringify(clients.map((client) => client.readers.map((reader) => reader.lastSeq)));
+  const isEven = (): boolean =>
+    clients.every((client) => new Set(client.readers.map((reader) => reader.lastSeq)).size === 1);
+  let before = '';
+  for (let left = 12; left > 0; left--) {
+    await sleep(250);
+    const now = positions();
+    if (now === before && isEven()) return;
+    before = now;
+  }
+}

@@ -256,7 +256,7 @@ function tellFigures(session: SessionObject, outcome: Outcome, killed: Killed): 
 }
 
 function tellNext(place: Place, session: string, branch: string): void {
-  const scriptorium = `node ${path.relative(process.cwd(), path.join(root, 'bin/scriptorium.mjs')) || 'bin/scriptorium.mjs'}`;
+  const scriptorium = path.relative(process.cwd(), path.join(root, 'bin/scriptorium'));
   const at = `--data-dir ${place.dataDir}`;
   for (const line of [
     `git -C ${place.repository} log -p main..${branch}`,

@@ -22,7 +22,7 @@ export type StartRequest = {
 
 export type RunningSandbox = {
   link: GuestLink;
-  info: Omit<SandboxInfo, 'reused'>;
+  info: Omit<SandboxInfo, 'reused' | 'host'>;
   /** How many processes the kernel has killed here for lack of memory, where that is counted. */
   oomKills(): number;
   /** A path of the port as the guest sees it, and back; the same, but without isolation. */

@@ -37,6 +37,19 @@ export class HostUnreachable extends Error {
   override name = 'HostUnreachable';
 }
 
+/** A `HostUnreachable` of a fleet: the host is known by name and was last there so long ago. */
+export class HostAway extends HostUnreachable {
+  override name = 'HostAway';
+  readonly host: string;
+  readonly awayMs: number;
+
+  constructor(host: string, awayMs: number) {
+    super(`host ${host}, which has the disk of this session, is not connected`);
+    this.host = host;
+    this.awayMs = awayMs;
+  }
+}
+
 export type Limits = {
   memoryBytes: number;
   processes: number;
@@ -55,6 +68,8 @@ export type SandboxSpec = {
   limits: Limits;
   /** The whole environment of every process, besides PATH, HOME, LANG, TERM and TMPDIR, which the host sets. */
   env: Record<string, string>;
+  /** Where the session's disk is, once it has one; without it the executor chooses a host. */
+  host?: string;
 };
 
 /** What really isolates this sandbox; goes into the log as `sandbox.started` (S4: honest about each lack). */
@@ -68,6 +83,8 @@ export type SandboxInfo = {
   network: 'none' | 'host';
   /** True where a sandbox of this session was running already. */
   reused: boolean;
+  /** The host that holds its disk, where there can be several. */
+  host?: string;
   warnings: string[];
 };
 
@@ -150,6 +167,9 @@ export type FileRead = { data: Uint8Array; sizeBytes: number; isWhole: boolean }
 type InSandbox = { session: string; fence: number };
 
 export interface Executor {
+  /** Says where a session's disk is, as its log has it, before anything is asked about that session. */
+  locate?(session: string, host: string | null): void;
+
   /** Starts the session's sandbox, or finds it running. Its disk (workspace, outputs, home) outlives it. */
   createSandbox(spec: SandboxSpec): Promise<SandboxInfo | Refusal>;
   /** Kills everything in it; the disk stays unless `removeDisk`. Idempotent. */

@@ -8,7 +8,7 @@
  */
 
 import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import {
   closeSync,
   existsSync,
@@ -41,6 +41,8 @@ export type HostOptions = {
   idleMs: number;
   /** The same while it holds processes that a call left in the background. */
   idleWithProcessesMs: number;
+  /** First part of the host's id; a fleet's hosts are named by their tokens. */
+  name?: string;
 };
 
 const FIRST_UID = 200_000;
@@ -58,7 +60,20 @@ function syncFolder(folder: string): void {
   closeSync(fd);
 }
 
+/** Another name for the same folder is another host: engines compare the name with who proved to be calling. */
+function hostId(stateDir: string, name: string): string {
+  const file = path.join(stateDir, 'host-id');
+  const known = existsSync(file) ? readFileSync(file, 'utf8') : '';
+  if (known.startsWith(`${name}~`)) return known;
+  const id = `${name}~${randomBytes(5).toString('hex')}`;
+  writeFileSync(`${file}.new`, id, { mode: 0o600, flush: true });
+  renameSync(`${file}.new`, file);
+  return id;
+}
+
 export class Host {
+  /** `name~random`, made with the state folder. */
+  readonly id: string;
   readonly #options: HostOptions;
   readonly #cgroups: CgroupPlaces;
   readonly #prefix: string;
@@ -69,6 +84,7 @@ export class Host {
 
   private constructor(options: HostOptions, cgroups: CgroupPlaces, prefix: string) {
     this.#options = options;
+    this.id = hostId(options.stateDir, options.name ?? 'local');
     const { bwrap } = options.programs;
     this.#bwrapOptions = bwrap === null ? { disableUserns: false } : bwrapOptions(bwrap);
     this.#cgroups = cgroups;
@@ -204,6 +220,12 @@ export class Host {
     if (!isUnused || session.isStarting) return;
     this.#sessions.delete(session.id);
     void session.close();
+  }
+
+  sandboxes(): number {
+    let running = 0;
+    for (const session of this.#sessions.values()) if (session.sandbox !== null) running++;
+    return running;
   }
 
   runningCalls(): number {

@@ -78,7 +78,10 @@ function withSandbox(
 async function createSandbox(host: Host, params: Params): Answer {
   const spec = takeSpec(params);
   await host.findOrMake(spec.session);
-  return withSession(host, spec, (session) => session.create(spec));
+  return withSession(host, spec, async (session) => {
+    const info = await session.create(spec);
+    return isRefusal(info) ? info : { ...info, host: host.id };
+  });
 }
 
 function destroySandbox(host: Host, params: Params): Answer {

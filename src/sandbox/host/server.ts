@@ -22,6 +22,9 @@ export type ServerOptions = {
   onAbandoned(): void;
 };
 
+/** Connections that we dialled may do all but end us: the operator of this machine does that. */
+type Caller = { socket: Socket; mayEndUs: boolean };
+
 export class HostServer {
   readonly #options: ServerOptions;
   readonly #server: Server;
@@ -32,7 +35,7 @@ export class HostServer {
 
   private constructor(options: ServerOptions) {
     this.#options = options;
-    this.#server = createServer((socket) => this.#accept(socket));
+    this.#server = createServer((socket) => this.#accept({ socket, mayEndUs: true }));
   }
 
   /** Call only with the lock of the state folder held: a socket that is there then is a dead host's. */
@@ -55,6 +58,11 @@ export class HostServer {
     return server;
   }
 
+  /** Serves an engine on a connection that this host dialled. */
+  serve(socket: Socket): void {
+    this.#accept({ socket, mayEndUs: false });
+  }
+
   async close(): Promise<void> {
     if (this.#graceTimer !== null) clearTimeout(this.#graceTimer);
     for (const socket of this.#sockets) socket.destroy();
@@ -64,11 +72,12 @@ export class HostServer {
   #watchOwners(): void {
     if (this.#graceTimer !== null) clearTimeout(this.#graceTimer);
     this.#graceTimer = null;
-    if (this.#owners.size > 0) return;
+    if (this.#owners.size > 0 || this.#options.ownerGraceMs === Number.POSITIVE_INFINITY) return;
     this.#graceTimer = setTimeout(() => this.#options.onAbandoned(), this.#options.ownerGraceMs);
   }
 
-  #accept(socket: Socket): void {
+  #accept(caller: Caller): void {
+    const { socket } = caller;
     this.#sockets.add(socket);
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
@@ -77,7 +86,7 @@ export class HostServer {
     });
     readLines(
       socket,
-      (line) => void this.#answer(socket, line),
+      (line) => void this.#answer(caller, line),
       () => {
         send(socket, failure(null, rpcErrors.invalidRequest, 'the message is too long'));
         socket.destroySoon();
@@ -85,12 +94,13 @@ export class HostServer {
     );
   }
 
-  async #answer(socket: Socket, line: string): Promise<void> {
+  async #answer(caller: Caller, line: string): Promise<void> {
+    const { socket } = caller;
     const request = parse(line);
     if ('problem' in request) return send(socket, failure(null, rpcErrors.parse, request.problem));
     const { id, method, params } = request;
     try {
-      const act = this.#method(socket, method);
+      const act = this.#method(caller, method);
       if (act === undefined) return send(socket, failure(id, rpcErrors.noMethod, `no method ${method}`));
       const result = await act(this.#options.host, new Params(params ?? {}));
       const verdict = failpoints.on ? await failpoint('host.before-reply') : null;
@@ -106,9 +116,9 @@ export class HostServer {
     }
   }
 
-  #method(socket: Socket, name: string): Method | undefined {
+  #method({ socket, mayEndUs }: Caller, name: string): Method | undefined {
     if (name === 'host/hello') return (_, params) => Promise.resolve(this.#hello(socket, params));
-    if (name === 'host/shutdown') return () => Promise.resolve(this.#shutdown());
+    if (name === 'host/shutdown' && mayEndUs) return () => Promise.resolve(this.#shutdown());
     return Object.hasOwn(methods, name) ? methods[name] : undefined;
   }
 
@@ -118,9 +128,10 @@ export class HostServer {
       this.#watchOwners();
     }
     const { stateDir, host } = this.#options;
-    const runningCalls = host.runningCalls();
     return {
-      runningCalls,
+      runningCalls: host.runningCalls(),
+      hostId: host.id,
+      sandboxes: host.sandboxes(),
       protocol: HOST_PROTOCOL,
       pid: process.pid,
       startedAtMs: this.#startedAtMs,

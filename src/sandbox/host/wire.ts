@@ -21,12 +21,21 @@ export type HostHello = {
   pid: number;
   startedAtMs: number;
   stateDir: string;
+  /** Stays with the state folder, and so with the disks of its sessions. */
+  hostId: string;
+  /** Running now: what the next session's place is chosen by. */
+  sandboxes: number;
   /** Calls that run now or left processes behind: what would die with the host. */
   runningCalls: number;
 };
 
 /** Calls `onLine` for every line; `onTooLong` once when a line passes the cap (the connection is of no use then). */
-export function readLines(socket: Duplex, onLine: (line: string) => void, onTooLong: () => void): void {
+export function readLines(
+  socket: Duplex,
+  onLine: (line: string) => void,
+  onTooLong: () => void,
+  maxBytes = MAX_LINE_BYTES,
+): void {
   let chunks: Buffer[] = [];
   let size = 0;
   socket.on('data', (chunk: Buffer) => {
@@ -41,7 +50,7 @@ export function readLines(socket: Duplex, onLine: (line: string) => void, onTooL
     }
     if (from < chunk.length) chunks.push(chunk.subarray(from));
     size += chunk.length - from;
-    if (size > MAX_LINE_BYTES) {
+    if (size > maxBytes) {
       chunks = [];
       onTooLong();
     }

@@ -227,6 +227,22 @@ describe('a provider that fails', () => {
     expect(textsOf(log, 'agent.message')).toEqual([expect.stringContaining('back')]);
   });
 
+  it('in mid-stream takes back what streams were shown, by an event, and shows the next attempt under fresh ids', async () => {
+    let asked = 0;
+    await room.open(() =>
+      asked++ === 0 ? { breakAfterEvents: 8, reply: { text: 'never to be finished' } } : { text: 'whole' },
+    );
+    const session = await room.createSession({}, message('go'));
+    const log = await room.until(session, idleAfter(1));
+    const shown = room.previews.flatMap((frame) => (frame.type === 'event_start' ? [frame] : []));
+    const superseded = log.filter((e) => e.type === 'preview.superseded').map((e) => e.public);
+    expect(superseded).toEqual([
+      { model_request_start_id: shown[0]?.model_request_start_id, event_ids: [shown[0]?.event.id] },
+    ]);
+    expect(log.find((e) => e.type === 'agent.message')?.id).toBe(shown[1]?.event.id);
+    expect(shown[1]?.event.id).not.toBe(shown[0]?.event.id);
+  });
+
   it('for good ends the turn with its reason, and the next message is tried anew', async () => {
     let isBroken = true;
     await room.open(() =>

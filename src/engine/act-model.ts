@@ -40,11 +40,12 @@ export async function callModel(act: ModelAct, state: SessionState, mint: Mint):
   };
   const outcome = await act.model.call(act.rendered, {
     signal: act.signal,
-    onPreview: (preview) => act.onPreview(frameOf(preview, idAt)),
+    onPreview: (preview) => act.onPreview(frameOf(preview, act.startId, idAt)),
   });
   if (outcome.status === 'failed') {
     const cost = outcome.usage ? act.costMicros(state.config?.prefix.model ?? '', outcome.usage) : 0;
-    return failed(act, outcome, cost, state, mint);
+    const { error, usage } = outcome;
+    return failed(act, { error, usage, costMicros: cost, shownIds: [...ids.values()] }, state, mint);
   }
   const { items, output: read } = asReadBack(outcome);
   const noise = noiseIn(read);
@@ -59,7 +60,8 @@ export async function callModel(act: ModelAct, state: SessionState, mint: Mint):
       retryAfterMs: null,
       isRetryable: true,
     };
-    return failed(act, { status: 'failed', error, usage: outcome.usage }, costMicros, state, mint);
+    const { usage } = outcome;
+    return failed(act, { error, usage, costMicros, shownIds: [...ids.values()] }, state, mint);
   }
   const output = read.map((item) => ({ ...item, eventId: idAt(item.index) }));
   const response = draft(
@@ -103,13 +105,11 @@ function isDeeper(value: Json, levels: number): boolean {
   return levels === 0 || Object.values(value).some((member) => isDeeper(member, levels - 1));
 }
 
-function frameOf(preview: Preview, idAt: (index: number) => string): PreviewFrame {
+function frameOf(preview: Preview, startId: string, idAt: (index: number) => string): PreviewFrame {
   const id = idAt(preview.index);
   if (preview.type === 'item_start') {
-    return {
-      type: 'event_start',
-      event: { type: preview.item === 'message' ? 'agent.message' : 'agent.thinking', id },
-    };
+    const type = preview.item === 'message' ? 'agent.message' : 'agent.thinking';
+    return { type: 'event_start', event: { type, id }, model_request_start_id: startId };
   }
   const content = { type: 'text' as const, text: preview.text };
   return { type: 'event_delta', event_id: id, delta: { type: 'content_delta', index: 0, content } };
@@ -125,55 +125,55 @@ function noiseIn(output: OutputItem[]): string | null {
   return null;
 }
 
+export type Failure = {
+  callId: string;
+  startId: string;
+  error: { kind: string; message: string; isRetryable: boolean; retryAfterMs: number | null };
+  usage: TokenUsage | null;
+  costMicros: number | null;
+  /** Ids of what streams showed of it; null where nobody knows. */
+  shownIds: string[] | null;
+};
+
 function failed(
   act: ModelAct,
-  outcome: Extract<ModelOutcome, { status: 'failed' }>,
-  costMicros: number | null,
+  failure: Omit<Failure, 'callId' | 'startId'>,
   state: SessionState,
   mint: Mint,
 ): ModelFacts {
-  const drafts = failureDrafts(
-    act.callId,
-    act.startId,
-    outcome.error,
-    outcome.usage,
-    costMicros,
-    state,
-    mint,
-  );
-  return { drafts, settled: { id: act.callId, costMicros } };
+  const { callId, startId } = act;
+  const drafts = failureDrafts({ callId, startId, ...failure }, state, mint);
+  return { drafts, settled: { id: callId, costMicros: failure.costMicros } };
 }
 
-/** An attempt that gave nothing: the failure for the engine, the closed span for everyone. */
-export function failureDrafts(
-  callId: string,
-  startId: string,
-  error: { kind: string; message: string; isRetryable: boolean; retryAfterMs: number | null },
-  usage: TokenUsage | null,
-  costMicros: number | null,
-  state: SessionState,
-  mint: Mint,
-): Draft[] {
+/** An attempt that gave nothing: the failure for the engine, the closed span and what not to wait for for everyone. */
+export function failureDrafts(failure: Failure, state: SessionState, mint: Mint): Draft[] {
+  const {
+    callId,
+    startId: model_request_start_id,
+    error,
+    usage,
+    costMicros: cost_micros,
+    shownIds,
+  } = failure;
   const { kind, message, isRetryable, retryAfterMs } = error;
+  const causation = model_request_start_id;
+  const superseded = { model_request_start_id, event_ids: shownIds };
   return [
     draft(
       mint,
       state,
       'model.failed',
-      { model_request_start_id: startId, kind, message },
-      { call: callId, causation: startId, private: { isRetryable, retryAfterMs, usage } },
+      { model_request_start_id, kind, message },
+      { call: callId, causation, private: { isRetryable, retryAfterMs, usage } },
     ),
+    ...(shownIds?.length === 0 ? [] : [draft(mint, state, 'preview.superseded', superseded, { causation })]),
     draft(
       mint,
       state,
       'span.model_request_end',
-      {
-        model_request_start_id: startId,
-        is_error: true,
-        model_usage: spanUsage(usage),
-        cost_micros: costMicros,
-      },
-      { causation: startId },
+      { model_request_start_id, is_error: true, model_usage: spanUsage(usage), cost_micros },
+      { causation },
     ),
   ];
 }

@@ -42,6 +42,8 @@ export type ActDeps = {
   onPreview(session: string, frame: PreviewFrame): void;
 };
 
+const nothingSpent = { usage: null, costMicros: 0 };
+
 export class Acts {
   readonly #underWay = new Map<string, UnderWay>();
   readonly #deps: ActDeps;
@@ -150,7 +152,11 @@ export class Acts {
     const message = `No provider is configured for the model ${model}. Set OPENAI_API_KEY (and OPENAI_BASE_URL) for the server.`;
     const error = { kind: 'invalid_request', message, isRetryable: false, retryAfterMs: null };
     return {
-      drafts: failureDrafts(callId, startId, error, null, 0, state, this.#shell.mint),
+      drafts: failureDrafts(
+        { callId, startId, error, ...nothingSpent, shownIds: [] },
+        state,
+        this.#shell.mint,
+      ),
       settled: { id: callId, costMicros: 0 },
     };
   }
@@ -160,7 +166,11 @@ export class Acts {
     const { callId, startId } = turn.model ?? { callId: '', startId: '' };
     const message = kind === 'aborted' ? 'interrupted' : 'the engine that made this request is gone';
     const error = { kind, message, isRetryable: true, retryAfterMs: null };
-    const drafts = failureDrafts(callId, startId, error, null, 0, state, this.#shell.mint);
+    const drafts = failureDrafts(
+      { callId, startId, error, ...nothingSpent, shownIds: null },
+      state,
+      this.#shell.mint,
+    );
     return { facts: { drafts, settled: { id: callId, costMicros: 0 } } };
   }
 

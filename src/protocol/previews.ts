@@ -5,7 +5,12 @@
 export const previewTypes = ['agent.message', 'agent.thinking'] as const;
 export type PreviewType = (typeof previewTypes)[number];
 
-export type EventStart = { type: 'event_start'; event: { type: PreviewType; id: string } };
+export type EventStart = {
+  type: 'event_start';
+  event: { type: PreviewType; id: string };
+  /** Ours: the request it belongs to, as `preview.superseded` names it. */
+  model_request_start_id?: string;
+};
 
 export type EventDelta = {
   type: 'event_delta';

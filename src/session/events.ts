@@ -140,6 +140,11 @@ export type EventBodies = {
     P: { model_request_start_id: string; kind: string; message: string };
     X: { isRetryable: boolean; retryAfterMs: number | null; usage: TokenUsage | null };
   };
+  /**
+   * What streams showed live of this request will not come: the attempt failed and may be made again under fresh ids.
+   * `event_ids` is null where the engine that showed it is gone and nobody knows them.
+   */
+  'preview.superseded': { P: { model_request_start_id: string; event_ids: string[] | null }; X: null };
   'timer.set': { P: { timer_id: string; at: string; reason: 'model_retry' }; X: null };
   'timer.fired': { P: { timer_id: string }; X: null };
 

@@ -31,10 +31,12 @@ export type Policies = Record<string, 'always_allow' | 'always_ask'>;
 export class EngineRoom {
   executor = new MemoryExecutor();
   errors: unknown[] = [];
+  /** What streams would have been shown live. */
+  previews: PreviewFrame[] = [];
   /** What the engine sees of the store; a test may put something faulty in between. */
   between: (store: Store) => Store = (store) => store;
   onError: (error: unknown) => void = (error) => this.errors.push(error);
-  onPreview: (frame: PreviewFrame) => void = () => undefined;
+  onPreview: (frame: PreviewFrame) => void = (frame) => this.previews.push(frame);
   slots = 64;
   /** How far the engine's clock is ahead of ours. */
   aheadMs = 0;

@@ -190,7 +190,13 @@ export class Simulator {
     const startId = effect.turn.model?.startId ?? '';
     const kind = effect.type === 'cancel_model' ? 'aborted' : 'engine_lost';
     const error = { kind, message: kind, isRetryable: true, retryAfterMs: null };
-    this.#append(failureDrafts(effect.callId, startId, error, null, 0, this.state, this.shell.mint));
+    this.#append(
+      failureDrafts(
+        { callId: effect.callId, startId, error, usage: null, costMicros: 0, shownIds: null },
+        this.state,
+        this.shell.mint,
+      ),
+    );
     return true;
   }
 
@@ -243,7 +249,13 @@ export class Simulator {
       // Some failures cost something, and of some nobody knows what.
       const usage = this.#choose(2) === 0 ? { ...noUsage, inputTokens: 5, outputTokens: 2 } : null;
       const cost = usage === null ? 0 : this.#choose(8) === 0 ? null : 7;
-      this.#append(failureDrafts(callId, startId, error, usage, cost, this.state, this.shell.mint));
+      this.#append(
+        failureDrafts(
+          { callId, startId, error, usage, costMicros: cost, shownIds: [] },
+          this.state,
+          this.shell.mint,
+        ),
+      );
       return;
     }
     const output: (OutputItem & { index: number; eventId: string })[] = [];

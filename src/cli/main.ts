@@ -134,6 +134,18 @@ talking('rm <session>', 'delete a session with its sandbox and history').action(
   ends(async (id, options) => (await import('./rm.ts')).remove(id, options, terminal)),
 );
 
+program
+  .command('chaos')
+  .description('attack servers of its own by a seeded plan, and say whether every promise held')
+  .option('--seed <n>', 'the plan; the same seed is the same plan')
+  .option('--seconds <n>', 'how long to attack (default: 60)')
+  .option('--steps <n>', 'end the attack after so many tool calls')
+  .option('--sessions <n>', 'sessions at work at once (default: 8)')
+  .option('--store <engine>', 'what keeps the logs (default: sqlite)')
+  .option('--json', 'print the result as one line of JSON')
+  .option('--keep', 'keep the folder of the run')
+  .action(ends(async (options) => (await import('./chaos.ts')).chaos(options)));
+
 talking('doctor', 'say what this machine can isolate and what to do about each lack')
   .option('--json', 'print the report as JSON')
   .action(ends(async (options) => (await import('./doctor.ts')).doctor(options, terminal)));

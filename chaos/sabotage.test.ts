@@ -1,0 +1,44 @@
+/**
+ * The judge can say no: each of these runs takes one protection out of the real processes (the failpoints named
+ * `sabotage.*`), and the verdict must turn red for just that reason. What no process can be talked into is in
+ * check.test.ts, with logs made by hand.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+const program = path.resolve(import.meta.dirname, 'main.ts');
+
+async function attackWithout(sabotage: string): Promise<{ code: unknown; report: Record<string, unknown> }> {
+  const args = ['--seed', '3', '--seconds', '6', '--sessions', '2', '--json', '--sabotage', sabotage];
+  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  const [code] = await once(child, 'close');
+  const kept = /all of it is in (\S+scriptorium-chaos-\w+)/.exec(stderr)?.[1];
+  if (kept) rmSync(kept, { recursive: true, force: true });
+  return { code, report: JSON.parse(stdout || '{}') };
+}
+
+describe.concurrent('the verdict turns red where', () => {
+  it.each([
+    ['the API acknowledges what it never wrote', 'sabotage.acknowledge-unwritten=lie@4+', 'I1'],
+    ['the API forgets request keys', 'sabotage.forget-request-key=lie@1+', 'I1'],
+    ['the engine runs taken-over calls again', 'sabotage.rerun-taken-over=lie@1+', 'I6'],
+    ['calls run without an intent', 'sabotage.no-intent=lie@3+', 'I5'],
+    ['a stream leaves an event out', 'sabotage.skip-in-stream=lie@40', 'I8'],
+  ])('%s', { timeout: 200_000 }, async (_, sabotage, promise) => {
+    const { code, report } = await attackWithout(sabotage);
+    expect(report.held).toBe(false);
+    expect(report.violations_by_promise).toHaveProperty(promise);
+    expect(code).toBe(1);
+  });
+});

@@ -5,11 +5,12 @@
  * - L8: when the store fails a session, that session is given back once the store is there again; others go on. When it
  *   fails a claim, nobody knows what was claimed: the engine lets everything go and joins again under a new name. The
  *   fence keeps what it had begun from being written twice.
+ * - An engine that others may take for dead (its membership is lost) starts nothing any more under its name: it abandons
+ *   what it drives without releasing it, and joins again. Engines look for the dead among each other.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failpoint, failpoints } from '../protocol/failpoint.ts';
-import { newId } from '../protocol/ids.ts';
-import type { Claim, Store } from '../store/store.ts';
+import type { Claim, Membership, Store } from '../store/store.ts';
 import { StoreUnavailable } from '../store/store.ts';
 import type { Driver } from './drive.ts';
 
@@ -35,9 +36,10 @@ export class Engine {
   readonly #drivers = new Map<string, Driver>();
   readonly #ending = new Set<Promise<void>>();
   readonly #failures = new Map<string, number>();
-  #worker = newId('worker');
+  #member: Membership | null = null;
   #isStopped = true;
   #timer: NodeJS.Timeout | null = null;
+  #reaping: NodeJS.Timeout | null = null;
   #claiming: Promise<void> | null = null;
   #claimAgain = false;
   #unsubscribe: (() => void) | null = null;
@@ -49,7 +51,8 @@ export class Engine {
   /** Takes over what dead engines left, then claims what is due. */
   async start(): Promise<void> {
     this.#isStopped = false;
-    await this.#options.store.reap([this.#worker]);
+    await this.#join();
+    this.#reapLater();
     this.#unsubscribe = this.#options.store.onAppend((touched) => this.#touched(touched));
     this.#claimSoon();
   }
@@ -59,9 +62,55 @@ export class Engine {
     this.#isStopped = true;
     this.#unsubscribe?.();
     if (this.#timer) clearTimeout(this.#timer);
+    if (this.#reaping) clearTimeout(this.#reaping);
     await this.#claiming?.catch(() => undefined);
     for (const driver of this.#drivers.values()) driver.stop();
     await Promise.all(this.#ending);
+    await this.#leave();
+  }
+
+  /** Takes a name under which to claim, and takes over what the dead left. */
+  async #join(): Promise<void> {
+    const { store } = this.#options;
+    const member = await store.join();
+    this.#member = member;
+    member.lost.addEventListener('abort', () => this.#lost(member), { once: true });
+    await store.reapDead();
+  }
+
+  async #leave(): Promise<void> {
+    const member = this.#member;
+    this.#member = null;
+    await member?.leave().catch((error: unknown) => this.#complain(error, null));
+  }
+
+  #lost(member: Membership): void {
+    if (this.#member !== member) return;
+    this.#member = null;
+    this.#abandonAll();
+    if (this.#isStopped) return;
+    this.#complain(member.lost.reason, null);
+    this.#claimSoon();
+  }
+
+  #abandonAll(): void {
+    for (const driver of this.#drivers.values()) driver.abandon();
+  }
+
+  /** All engines look, at times of their own; whoever finds a dead one claims what it left, as far as there is room. */
+  #reapLater(): void {
+    const { store } = this.#options;
+    if (store.reapEveryMs === null || this.#isStopped) return;
+    const reap = async (): Promise<void> => {
+      try {
+        if ((await store.reapDead()) > 0) this.#claimSoon();
+      } catch (error) {
+        // A store that is away is complained of by those who need it.
+        if (!(error instanceof StoreUnavailable)) this.#complain(error, null);
+      }
+      this.#reapLater();
+    };
+    this.#reaping = setTimeout(() => void reap(), store.reapEveryMs * (0.75 + Math.random() / 2));
   }
 
   get driving(): number {
@@ -94,9 +143,16 @@ export class Engine {
       // In a full house nothing is asked: whoever leaves claims for the next one.
       if (free <= 0) continue;
       try {
-        const claims = await this.#options.store.claim(this.#worker, free);
+        const member = this.#member;
+        if (member === null) {
+          await this.#join();
+          this.#claimAgain = true;
+          continue;
+        }
+        const claims = await this.#options.store.claim(member.worker, free);
         if (failpoints.on && claims.length > 0) await failpoint('engine.after-claim');
-        for (const claim of claims) this.#drive(claim);
+        // Claimed under a name that is dead by now: it is reaped, not driven.
+        if (this.#member === member) for (const claim of claims) this.#drive(claim, member.worker);
         await this.#sleepUntilDue();
       } catch (error) {
         this.#complain(error, null);
@@ -116,9 +172,9 @@ export class Engine {
     this.#timer = setTimeout(() => this.#claimSoon(), waitMs);
   }
 
-  #drive(claim: Claim): void {
+  #drive(claim: Claim, worker: string): void {
     const { stream } = claim;
-    const driver = this.#options.newDriver(claim, this.#worker);
+    const driver = this.#options.newDriver(claim, worker);
     const done = this.#untilRest(claim, driver).finally(() => {
       this.#ending.delete(done);
       // After a rejoin a later driver of the same session may stand there already.
@@ -162,13 +218,13 @@ export class Engine {
 
   /** What a claim without an answer gave us is driven by nobody: all that bears our name is freed and claimed again. */
   async #rejoin(): Promise<void> {
-    for (const driver of this.#drivers.values()) driver.abandon();
+    this.#abandonAll();
     for (let isBack = false; !isBack; ) {
+      await this.#leave();
       await sleep(rejoinMs);
       if (this.#isStopped) return;
-      this.#worker = newId('worker');
       try {
-        await this.#options.store.reap([this.#worker]);
+        await this.#join();
         isBack = true;
       } catch (error) {
         this.#complain(error, null);

@@ -108,6 +108,21 @@ export type AppendResult =
 
 export type Claim = Tenant & { stream: string; fence: number; head: number };
 
+/** A worker's place among the living. What it claims is claimed under its name. */
+export type Membership = {
+  worker: string;
+  /**
+   * Aborts, with the reason, when others may take this worker for dead: its connection broke, or its lease could not be
+   * renewed in time. From then on it starts no effect; what it owned is freed under higher fences.
+   */
+  lost: AbortSignal;
+  /** Gives up the place; what it still owns is freed by the next reaping. */
+  leave(): Promise<void>;
+};
+
+/** A living worker, with what it said about itself when it joined (role, internal address, …). */
+export type Worker = { worker: string; info: JsonObject };
+
 export type StreamRow = Tenant & {
   stream: string;
   head: number;
@@ -196,8 +211,14 @@ export interface Store {
     seenHead: number,
     wakeAt: number | null,
   ): Promise<'ok' | 'moved' | 'fenced'>;
-  /** Frees everything owned by workers other than the given ones; they wake now under a higher fence. */
-  reap(livingWorkers: string[]): Promise<number>;
+  /** Takes a place among the living, under a new name. */
+  join(info?: JsonObject): Promise<Membership>;
+  /** The living, of all processes. */
+  workers(): Promise<Worker[]>;
+  /** Frees everything owned by workers that are not among the living; it wakes now under a higher fence. */
+  reapDead(): Promise<number>;
+  /** How often to reap; null where nobody but this process can die, and once at the start is enough. */
+  readonly reapEveryMs: number | null;
   /** The earliest `wakeAt` of unowned streams, or null. */
   nextWakeAt(): Promise<number | null>;
 
@@ -208,7 +229,11 @@ export interface Store {
   pendingOutbox(limit: number): Promise<OutboxMessage[]>;
   ackOutbox(ids: string[]): Promise<void>;
 
-  /** Calls back after each commit, in this process, with the streams touched. Returns the unsubscriber. */
+  /**
+   * Calls back with the streams that a commit touched, after it: at once for commits of this process, soon for those of
+   * others. Each commit that adds an event is told at least once, also when a notification is lost on the way. Returns
+   * the unsubscriber.
+   */
   onAppend(listener: (touched: { stream: string; head: number }[]) => void): () => void;
 
   close(): Promise<void>;

@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Append, Store } from '../../src/store/store.ts';
 import { StoreUnavailable } from '../../src/store/store.ts';
 
-export type Method = 'append' | 'release' | 'claim' | 'read' | 'reap' | 'nextWakeAt' | 'stream';
+export type Method = 'append' | 'release' | 'claim' | 'read' | 'join' | 'reapDead' | 'nextWakeAt' | 'stream';
 
 /** L7: what an engine folded and what is read back must be one and the same; complains of payloads that are no JSON. */
 export function watched(store: Store, complain: (problem: Error) => void): Store {
@@ -46,7 +46,8 @@ const methods = new Set<string | symbol>([
   'release',
   'claim',
   'read',
-  'reap',
+  'join',
+  'reapDead',
   'nextWakeAt',
   'stream',
 ] satisfies Method[]);

@@ -7,7 +7,7 @@ export const claimCases: Cases = {
   "an owner's append carries its fence; a stale one is refused and leaves no row": async ({ store }) => {
     const { fence } = await claimed(store, 's');
     okOf(await store.append(appendOf('s', { fence })));
-    expect(await store.reap([])).toBe(1);
+    expect(await store.reapDead()).toBe(1);
     const [next] = await store.claim('wrkr_two', 1);
     const stale = await store.append(
       appendOf('s', { fence, request: { key: 'k', hash: 'h' }, outbox: [{ id: 'm', kind: 'x', body: {} }] }),
@@ -62,7 +62,7 @@ export const claimCases: Cases = {
     for (const claim of claims.flat()) expect(claim).toMatchObject({ ...tenant, fence: 1, head: 1 });
     expect(await store.claim('e', 10)).toEqual([]);
     expect((await store.stream(tenant, 's0'))?.owner).toMatch(/^[abcd]$/);
-    await store.reap([]);
+    await store.reapDead();
     const [again] = await store.claim('e', 1);
     expect(again?.fence).toBe(3);
   },
@@ -127,25 +127,63 @@ export const claimCases: Cases = {
 
   'a release under a stale fence is refused': async ({ store }) => {
     const { fence, head } = await claimed(store, 's');
-    await store.reap([]);
+    await store.reapDead();
     await store.claim('wrkr_two', 1);
     expect(await store.release('s', fence, head, null)).toBe('fenced');
     expect(await store.release('unknown', 1, 0, null)).toBe('fenced');
     expect((await store.stream(tenant, 's'))?.owner).toBe('wrkr_two');
   },
 
-  'reaping frees what dead workers owned, spares the living, and fences the dead': async (scratch) => {
-    const dead = await claimed(scratch.store, 'd', 'wrkr_dead');
-    const living = await claimed(scratch.store, 'l', 'wrkr_living');
-    await scratch.reopen();
-    expect(await scratch.store.reap(['wrkr_living'])).toBe(1);
-    expect(await scratch.store.reap(['wrkr_living'])).toBe(0);
-    okOf(await scratch.store.append(appendOf('l', { fence: living.fence })));
-    expect(await scratch.store.append(appendOf('d', { fence: dead.fence }))).toMatchObject({
+  'reaping frees what dead workers owned, spares the living, and fences the dead': async ({ store }) => {
+    const member = await store.join();
+    const dead = await claimed(store, 'd', 'wrkr_dead');
+    const living = await claimed(store, 'l', member.worker);
+    expect(await store.reapDead()).toBe(1);
+    expect(await store.reapDead()).toBe(0);
+    okOf(await store.append(appendOf('l', { fence: living.fence })));
+    expect(await store.append(appendOf('d', { fence: dead.fence }))).toMatchObject({
       status: 'fenced',
     });
-    expect(await scratch.store.claim('wrkr_living', 10)).toMatchObject([
-      { stream: 'd', fence: dead.fence + 2 },
-    ]);
+    expect(await store.claim(member.worker, 10)).toMatchObject([{ stream: 'd', fence: dead.fence + 2 }]);
+    await member.leave();
+  },
+
+  'who leaves is among the living no more, what it still owned is freed, and it is not told that it is lost':
+    async ({ store }) => {
+      const [one, two] = [await store.join({ role: 'engine' }), await store.join()];
+      expect(one.worker).not.toBe(two.worker);
+      const byName = (a: { worker: string }, b: { worker: string }): number => (a.worker < b.worker ? -1 : 1);
+      expect((await store.workers()).sort(byName)).toEqual(
+        [
+          { worker: one.worker, info: { role: 'engine' } },
+          { worker: two.worker, info: {} },
+        ].sort(byName),
+      );
+      const { fence } = await claimed(store, 's', one.worker);
+      await one.leave();
+      await one.leave();
+      expect(await store.workers()).toEqual([{ worker: two.worker, info: {} }]);
+      expect(await store.reapDead()).toBe(1);
+      expect(await store.append(appendOf('s', { fence }))).toMatchObject({ status: 'fenced' });
+      expect([one.lost.aborted, two.lost.aborted]).toEqual([false, false]);
+      await two.leave();
+    },
+
+  'a restart kills all workers of the store: their names are gone and what they owned is free': async (
+    scratch,
+  ) => {
+    const { worker } = await scratch.store.join();
+    const { fence } = await claimed(scratch.store, 's', worker);
+    await scratch.reopen();
+    expect(await scratch.store.workers()).toEqual([]);
+    expect(await scratch.store.reapDead()).toBe(1);
+    expect(await scratch.store.append(appendOf('s', { fence }))).toMatchObject({ status: 'fenced' });
+  },
+
+  'of many who reap at once exactly one frees a stream': async ({ store }) => {
+    const { fence } = await claimed(store, 's', 'wrkr_dead');
+    const freed = await Promise.all(Array.from({ length: 8 }, () => store.reapDead()));
+    expect(freed.reduce((sum, count) => sum + count, 0)).toBe(1);
+    expect((await store.stream(tenant, 's'))?.fence).toBe(fence + 1);
   },
 };

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 import { expect } from 'vitest';
-import type { Store } from '../store.ts';
+import type { Membership, Store } from '../store.ts';
 import type { Cases, Scratch } from './scratch.ts';
 import { appendOf, draft, readAll, tenant } from './scratch.ts';
 
@@ -18,6 +18,9 @@ type ModelStream = {
 };
 
 type Model = Map<string, ModelStream>;
+
+/** Who of w1 and w2 is a member now, and under which name. The other claims under a name that never joined. */
+type Members = Map<string, Membership>;
 
 /** One call. Numbers are offsets from the truth, so that right, stale and early values all come up. */
 type Step =
@@ -35,7 +38,9 @@ type Step =
     }
   | { op: 'claim'; worker: string; limit: number }
   | { op: 'release'; stream: string; fenceOff: number; headOff: number; wakeAfterMs: number | null }
-  | { op: 'reap'; living: string[] }
+  | { op: 'join'; worker: string }
+  | { op: 'leave'; worker: string }
+  | { op: 'reap' }
   | { op: 'tick'; ms: number }
   | { op: 'reopen' };
 
@@ -83,8 +88,9 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.record({ op: fc.constant('reap' as const), living: fc.subarray(['w1', 'w2']) }),
+    arbitrary: fc.record({ op: fc.constantFrom('join' as const, 'leave' as const), worker: workerName }),
   },
+  { weight: 1, arbitrary: fc.constant({ op: 'reap' as const }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('tick' as const), ms: fc.constantFrom(-50, 10, 60) }) },
   { weight: 1, arbitrary: fc.constant({ op: 'reopen' as const }) },
 );
@@ -160,11 +166,17 @@ function expectedEnding(
   return { status: 'ok', firstSeq: head + 1, head: head + one.size };
 }
 
-async function stepClaim(scratch: Scratch, model: Model, one: Extract<Step, { op: 'claim' }>): Promise<void> {
+async function stepClaim(
+  scratch: Scratch,
+  model: Model,
+  one: Extract<Step, { op: 'claim' }>,
+  members: Members,
+): Promise<void> {
+  const worker = members.get(one.worker)?.worker ?? one.worker;
   const due = [...model].filter(
     ([, row]) => row.owner === null && row.wakeAt !== null && row.wakeAt <= scratch.clock.nowMs,
   );
-  const claims = await scratch.store.claim(one.worker, one.limit);
+  const claims = await scratch.store.claim(worker, one.limit);
   expect(claims).toHaveLength(Math.min(one.limit, due.length));
   const taken = new Set(claims.map(({ stream }) => stream));
   const lastTaken = Math.max(...claims.map(({ stream }) => model.get(stream)?.wakeAt ?? Number.NaN));
@@ -173,7 +185,7 @@ async function stepClaim(scratch: Scratch, model: Model, one: Extract<Step, { op
       expect(row.wakeAt).toBeGreaterThanOrEqual(lastTaken);
       continue;
     }
-    Object.assign(row, { owner: one.worker, fence: row.fence + 1, wakeAt: null });
+    Object.assign(row, { owner: worker, fence: row.fence + 1, wakeAt: null });
     expect(claims.find((claim) => claim.stream === stream)).toMatchObject({
       fence: row.fence,
       head: row.ids.length,
@@ -197,9 +209,23 @@ async function stepRelease(
   Object.assign(row, { owner: null, wakeAt });
 }
 
-async function stepReap(scratch: Scratch, model: Model, living: string[]): Promise<void> {
+async function stepMembers(
+  scratch: Scratch,
+  one: Extract<Step, { op: 'join' | 'leave' }>,
+  members: Members,
+): Promise<void> {
+  const member = members.get(one.worker);
+  if (one.op === 'join' && member === undefined) members.set(one.worker, await scratch.store.join());
+  if (one.op === 'leave' && member !== undefined) {
+    members.delete(one.worker);
+    await member.leave();
+  }
+}
+
+async function stepReap(scratch: Scratch, model: Model, members: Members): Promise<void> {
+  const living = [...members.values()].map(({ worker }) => worker);
   const dead = [...model.values()].filter(({ owner }) => owner !== null && !living.includes(owner));
-  expect(await scratch.store.reap(living)).toBe(dead.length);
+  expect(await scratch.store.reapDead()).toBe(dead.length);
   for (const row of dead) {
     Object.assign(row, {
       owner: null,
@@ -209,20 +235,24 @@ async function stepReap(scratch: Scratch, model: Model, living: string[]): Promi
   }
 }
 
-async function takeStep(scratch: Scratch, model: Model, one: Step): Promise<void> {
+async function takeStep(scratch: Scratch, model: Model, one: Step, members: Members): Promise<void> {
   switch (one.op) {
     case 'append':
       return stepAppend(scratch, model, one);
     case 'claim':
-      return stepClaim(scratch, model, one);
+      return stepClaim(scratch, model, one, members);
     case 'release':
       return stepRelease(scratch, model, one);
+    case 'join':
+    case 'leave':
+      return stepMembers(scratch, one, members);
     case 'reap':
-      return stepReap(scratch, model, one.living);
+      return stepReap(scratch, model, members);
     case 'tick':
       scratch.clock.nowMs += one.ms;
       return;
     case 'reopen':
+      members.clear();
       await scratch.reopen();
   }
 }
@@ -252,21 +282,23 @@ export const modelCases: Cases = {
         // One directory for all runs: each has streams of its own, and sleeps earlier ones off first.
         const suffix = `-${run++}`;
         const model: Model = new Map();
+        const members: Members = new Map();
         await quiesce(scratch);
         for (const one of steps) {
           const renamed = 'stream' in one ? { ...one, stream: one.stream + suffix } : one;
-          await takeStep(scratch, model, renamed);
+          await takeStep(scratch, model, renamed, members);
         }
         await expectSameState(scratch.store, model);
+        for (const member of members.values()) await member.leave();
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
   },
 };
 
 /** Puts every stream of an earlier run to sleep for good. */
 async function quiesce({ store, clock }: Scratch): Promise<void> {
-  await store.reap([]);
+  await store.reapDead();
   const nowMs = clock.nowMs;
   clock.nowMs = Number.MAX_SAFE_INTEGER / 2;
   const claims = await store.claim('quiesce', 1_000);

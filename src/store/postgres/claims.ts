@@ -1,7 +1,6 @@
 /** Who drives which stream, and when it has to be looked at (L3). Who is dead is found in `membership.ts`. */
 import { eventSchemaVersion } from '../../session/events.ts';
 import type { Claim } from '../store.ts';
-import { texts } from './connection/values.ts';
 import type { Database } from './database.ts';
 import { run } from './statements.ts';
 
@@ -25,11 +24,6 @@ export async function release(
     const owned = await run(connection, 'ownership', [stream, fence]);
     return owned.length > 0 ? 'moved' : 'fenced';
   });
-}
-
-export async function reap({ pool, nowMs }: Database, livingWorkers: string[]): Promise<number> {
-  const values = [Math.floor(nowMs()), texts(livingWorkers)];
-  return (await pool.use((connection) => run(connection, 'reap', values))).length;
 }
 
 export async function nextWakeAt({ pool }: Database): Promise<number | null> {

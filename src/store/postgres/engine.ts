@@ -6,6 +6,7 @@
  * - L2: a promise resolves, and listeners hear, only of what was committed.
  * - L8: every call ends within its time.
  */
+import type { JsonObject } from '../../protocol/json.ts';
 import { appendAsText } from '../as-text.ts';
 import { refusalError } from '../refusals.ts';
 import type {
@@ -15,6 +16,7 @@ import type {
   Leaf,
   ListResources,
   ListStreams,
+  Membership,
   OutboxMessage,
   Reservation,
   Resource,
@@ -23,20 +25,23 @@ import type {
   StreamRow,
   Summarize,
   Tenant,
+  Worker,
 } from '../store.ts';
 import { StoreUnavailable } from '../store.ts';
-import { claim, nextWakeAt, reap, release } from './claims.ts';
+import { claim, nextWakeAt, release } from './claims.ts';
 import { addressOf } from './connection/address.ts';
 import type { Database } from './database.ts';
 import { openDatabase } from './database.ts';
 import { errorOf, failureOf } from './failures.ts';
 import { GroupCommit } from './group-commit.ts';
 import { ackOutbox, pendingOutbox, reservation } from './ledger.ts';
+import type { Lease } from './membership.ts';
+import { Members, reapDead, standardLease, workers } from './membership.ts';
 import { leaves, read, readById } from './read.ts';
 import { listResources, resource, resourceByName } from './resources.ts';
 import { listStreams, streamRow } from './streams.ts';
-
-type Touched = { stream: string; head: number };
+import { Commits } from './touched/commits.ts';
+import type { Touched } from './touched/payload.ts';
 
 export type PostgresOptions = {
   databaseUrl: string;
@@ -48,7 +53,12 @@ export type PostgresOptions = {
   poolSize?: number;
   connectTimeoutMs?: number;
   statementTimeoutMs?: number;
+  /** Other times than the standard ones; for tests. */
+  lease?: Partial<Lease>;
 };
+
+/** One statement per engine process; the time it adds to a takeover is half of it on average. */
+const reapEveryMs = 250;
 
 export async function openPostgresStore(options: PostgresOptions): Promise<Store> {
   const module = (await import(options.summarizeModule.href)) as { summarize: Summarize };
@@ -67,7 +77,9 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Store
     throw translated(error);
   });
   if (opened.status === 'refused') throw refusalError(opened.refusal);
-  return new PostgresStore(opened.database);
+  const store = new PostgresStore(opened.database, { ...standardLease, ...options.lease });
+  await store.start();
+  return store;
 }
 
 function translated(error: unknown): unknown {
@@ -78,13 +90,24 @@ function translated(error: unknown): unknown {
 class PostgresStore implements Store {
   readonly #database: Database;
   readonly #groupCommit: GroupCommit;
-  readonly #listeners = new Set<(touched: Touched[]) => void>();
+  readonly #members: Members;
+  readonly #commits: Commits;
+  readonly reapEveryMs = reapEveryMs;
   readonly #underWay = new Set<Promise<unknown>>();
   #closing: Promise<void> | null = null;
 
-  constructor(database: Database) {
+  constructor(database: Database, lease: Lease) {
     this.#database = database;
-    this.#groupCommit = new GroupCommit(database, (touched) => this.#tell(touched));
+    this.#members = new Members(database.pool, lease);
+    // What another process wrote makes what we remember of the stream useless.
+    this.#commits = new Commits(database.pool, ({ stream, head }) => {
+      if ((database.bases.get(stream)?.head ?? head) < head) database.bases.delete(stream);
+    });
+    this.#groupCommit = new GroupCommit(database, (touched) => this.#commits.committed(touched));
+  }
+
+  start(): Promise<void> {
+    return this.#call(() => this.#commits.start());
   }
 
   append(request: Append): Promise<AppendResult> {
@@ -148,8 +171,18 @@ class PostgresStore implements Store {
     return this.#call(() => release(this.#database, stream, fence, { head: seenHead, wakeAt }));
   }
 
-  reap(livingWorkers: string[]): Promise<number> {
-    return this.#call(() => reap(this.#database, livingWorkers));
+  join(info: JsonObject = {}): Promise<Membership> {
+    return this.#call(() => this.#members.join(info));
+  }
+
+  workers(): Promise<Worker[]> {
+    return this.#call(() => workers(this.#database));
+  }
+
+  async reapDead(): Promise<number> {
+    const freed = await this.#call(() => reapDead(this.#database));
+    if (freed.length > 0) this.#commits.committed(freed);
+    return freed.length;
   }
 
   nextWakeAt(): Promise<number | null> {
@@ -157,10 +190,7 @@ class PostgresStore implements Store {
   }
 
   onAppend(listener: (touched: Touched[]) => void): () => void {
-    // Wrapped, so that registering one function twice makes two subscriptions.
-    const own = (touched: Touched[]): void => listener(touched);
-    this.#listeners.add(own);
-    return () => this.#listeners.delete(own);
+    return this.#commits.subscribe(listener);
   }
 
   close(): Promise<void> {
@@ -170,11 +200,9 @@ class PostgresStore implements Store {
 
   async #close(): Promise<void> {
     await Promise.allSettled(this.#underWay);
+    await this.#members.leaveAll();
+    await this.#commits.close();
     await this.#database.pool.end();
-  }
-
-  #tell(touched: Touched[]): void {
-    for (const listener of [...this.#listeners]) listener(touched);
   }
 
   async #call<T>(work: () => Promise<T>): Promise<T> {

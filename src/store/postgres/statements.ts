@@ -6,6 +6,7 @@
  */
 import type { Connection } from './connection/pool.ts';
 import { ask } from './connection/pool.ts';
+import { livenessClass } from './lock.ts';
 
 const eventColumns = `organization, project, stream, seq, id, type, schema_version AS "schemaVersion", time, actor,
   thread, turn, call, causation, fence, audience, public_commitment AS "publicCommitment",
@@ -27,7 +28,10 @@ const listedStreams = `SELECT ${streamColumns} FROM ${streamsAndKeys}
     AND ($9::text[] IS NULL OR s.status = ANY($9))
     AND ($10::bool OR s.archived_at IS NULL)`;
 
-const freed = `UPDATE streams s SET owner = NULL, fence = s.fence + 1, wake_at = least(coalesce(s.wake_at, $1), $1)`;
+/** Locks of living workers; the second number of a lock is in the worker's row. */
+const heldLocks = `SELECT objid::int8 AS lock_key FROM pg_locks
+  WHERE locktype = 'advisory' AND classid = ${livenessClass} AND objsubid = 2 AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
 
 const sql = {
   streamOf: `SELECT ${streamColumns} FROM ${streamsAndKeys}
@@ -64,10 +68,29 @@ const sql = {
   release: `UPDATE streams SET owner = NULL, wake_at = $4::int8
     WHERE stream = $1 AND owner IS NOT NULL AND fence = $2::int8 AND head = $3::int8 RETURNING stream`,
   ownership: `SELECT stream FROM streams WHERE stream = $1 AND owner IS NOT NULL AND fence = $2::int8`,
-  reap: `WITH gone AS MATERIALIZED (
-      SELECT stream FROM streams WHERE owner IS NOT NULL AND owner <> ALL($2::text[])
-      ORDER BY stream FOR NO KEY UPDATE)
-    ${freed} FROM gone WHERE s.stream = gone.stream RETURNING s.stream, s.head`,
+
+  register: `INSERT INTO workers (worker, lock_key, lease_until, info)
+    VALUES ($1, $2::int4, clock_timestamp() + $3::int8 * interval '1 millisecond', $4)`,
+  renew: `UPDATE workers SET lease_until = clock_timestamp() + $2::int8 * interval '1 millisecond'
+    WHERE worker = $1 RETURNING worker`,
+  unregister: `DELETE FROM workers WHERE worker = $1`,
+  livingWorkers: `SELECT w.worker, w.info FROM workers w JOIN (${heldLocks}) held ON held.lock_key = w.lock_key
+    WHERE w.lease_until > clock_timestamp() ORDER BY w.worker`,
+  // By name, not by "nobody we know": a stream that a newcomer claims meanwhile has another owner than the one found.
+  // Owners that are not registered were declared dead while a claim of theirs was still on its way.
+  reapDead: `WITH held AS MATERIALIZED (${heldLocks}), dead AS (
+      DELETE FROM workers w WHERE w.lease_until < clock_timestamp()
+        OR NOT EXISTS (SELECT FROM held WHERE held.lock_key = w.lock_key) RETURNING w.worker
+    ), gone AS (
+      SELECT worker AS owner FROM dead
+      UNION SELECT o.owner FROM (SELECT DISTINCT owner FROM streams WHERE owner IS NOT NULL) o
+        WHERE NOT EXISTS (SELECT FROM workers w WHERE w.worker = o.owner)
+    ), orphans AS MATERIALIZED (
+      SELECT s.stream, s.owner FROM streams s JOIN gone ON gone.owner = s.owner ORDER BY s.stream
+      FOR NO KEY UPDATE OF s
+    )
+    UPDATE streams s SET owner = NULL, fence = s.fence + 1, wake_at = least(coalesce(s.wake_at, $1::int8), $1::int8)
+    FROM orphans WHERE s.stream = orphans.stream AND s.owner = orphans.owner RETURNING s.stream, s.head`,
   nextWakeAt: `SELECT wake_at AS "wakeAt" FROM streams
     WHERE owner IS NULL AND wake_at IS NOT NULL AND least_reader <= $1::int8 ORDER BY wake_at LIMIT 1`,
 

@@ -8,7 +8,8 @@
  */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import { Worker as Thread } from 'node:worker_threads';
+import type { JsonObject } from '../../protocol/json.ts';
 import { appendAsText, eventOf, streamRowOf, withBody } from '../as-text.ts';
 import { refusalError } from '../refusals.ts';
 import type {
@@ -18,6 +19,7 @@ import type {
   Leaf,
   ListResources,
   ListStreams,
+  Membership,
   OutboxMessage,
   Reservation,
   Resource,
@@ -25,9 +27,11 @@ import type {
   StoredEvent,
   StreamRow,
   Tenant,
+  Worker,
 } from '../store.ts';
 import { StoreUnavailable } from '../store.ts';
 import type { Failure } from './failures.ts';
+import { Members } from './membership.ts';
 import type {
   FromWorker,
   OperationName,
@@ -54,7 +58,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     summarizeModule: options.summarizeModule.href,
     maxPages: options.maxPages ?? null,
   };
-  const worker = new Worker(entry, {
+  const worker = new Thread(entry, {
     name: 'store',
     workerData,
     execArgv: [],
@@ -70,7 +74,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     : new Error('the store worker spoke before it was ready');
 }
 
-function firstMessage(worker: Worker): Promise<FromWorker> {
+function firstMessage(worker: Thread): Promise<FromWorker> {
   return new Promise((resolve, reject) => {
     worker.once('message', resolve);
     worker.once('error', reject);
@@ -83,17 +87,20 @@ function failureError(failure: Failure): Error {
 }
 
 class SqliteStore implements Store {
-  readonly #worker: Worker;
+  readonly #worker: Thread;
   readonly #now: () => number;
   readonly #waiting = new Map<number, Waiting>();
   readonly #listeners = new Set<(touched: Touched[]) => void>();
+  readonly #members = new Members();
+  /** The database is this process' alone: who died did so before it was opened. */
+  readonly reapEveryMs = null;
   #outgoing: Request[] = [];
   #nextId = 1;
   /** Why nothing more can be asked, once that is so. */
   #ended: StoreUnavailable | null = null;
   #closing: Promise<void> | null = null;
 
-  constructor(worker: Worker, now: () => number) {
+  constructor(worker: Thread, now: () => number) {
     this.#worker = worker;
     this.#now = now;
     worker.on('message', (message: FromWorker) => {
@@ -169,8 +176,17 @@ class SqliteStore implements Store {
     return this.#call('release', { stream, fence, seenHead, wakeAt });
   }
 
-  reap(livingWorkers: string[]): Promise<number> {
-    return this.#call('reap', { livingWorkers });
+  async join(info: JsonObject = {}): Promise<Membership> {
+    if (this.#ended !== null) throw this.#ended;
+    return this.#members.join(info);
+  }
+
+  async workers(): Promise<Worker[]> {
+    return this.#members.living();
+  }
+
+  reapDead(): Promise<number> {
+    return this.#call('reap', { livingWorkers: this.#members.living().map(({ worker }) => worker) });
   }
 
   nextWakeAt(): Promise<number | null> {
@@ -241,6 +257,7 @@ class SqliteStore implements Store {
 
   #end(reason: string): void {
     this.#ended ??= new StoreUnavailable(reason);
+    this.#members.loseAll(this.#ended);
     for (const { reject } of this.#waiting.values()) reject(this.#ended);
     this.#waiting.clear();
   }

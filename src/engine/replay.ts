@@ -37,7 +37,7 @@ const batch = 500;
 
 /** `renderer` gives the wire that the session was rendered with; it is asked once for each request. */
 export async function replaySession(
-  store: Store,
+  store: Pick<Store, 'read'>,
   session: string,
   renderer: (model: string) => Model,
 ): Promise<Replay> {

@@ -203,6 +203,25 @@ describe('an Idempotency-Key', () => {
     expect(reply.status).toBe(400);
   });
 
+  it('of an act on a session that was deleted since is answered like any other request for it', async () => {
+    const { id } = await makeSession(api);
+    const idle = { stop_reason: { type: 'end_turn' }, stop_details: null };
+    await record(api, id, { type: 'session.status_idle', public: idle });
+    const rename = () => api.ask('POST', `/v1/sessions/${id}`, { title: 'New' }, keyed('rename'));
+    const send = () =>
+      api.ask('POST', `/v1/sessions/${id}/events`, { events: [{ type: 'user.interrupt' }] }, keyed('send'));
+    const remove = () => api.ask('DELETE', `/v1/sessions/${id}`, undefined, keyed('remove'));
+    expect([(await rename()).status, (await send()).status]).toEqual([200, 200]);
+    const log = await api.store.read(id, 0, 100);
+    const interrupt = log.find((event) => event.type === 'user.interrupt')?.id ?? '';
+    const processed = { event_ids: [interrupt] };
+    await record(api, id, { type: 'input.processed', audience: 'internal', public: processed });
+    expect((await remove()).status).toBe(200);
+    expect([(await rename()).status, (await send()).status, (await remove()).status]).toEqual([
+      404, 404, 200,
+    ]);
+  });
+
   it('leaves the acts on the organisation in its own log, attributed', async () => {
     await api.ask('POST', '/v1/agents', { name: 'a', model: 'm' }, keyed('k'));
     const events = await api.store.read(defaultTenant.organization, 0, 100);

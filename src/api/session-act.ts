@@ -122,6 +122,10 @@ async function replay(call: Call<unknown, unknown>, id: string, act: SessionAct)
   const { store } = call.deps;
   const count = probe.head - probe.firstSeq + 1;
   const events = count === 0 ? [] : await store.read(id, probe.firstSeq - 1, count);
+  // Deleted since, its content is gone; only the deletion itself can still be told.
+  const row = await store.stream(call.principal.tenant, id);
+  if (row?.erased && !events.some((event) => event.type === 'session.deleted'))
+    return problem('not_found', `There is no session ${id}.`);
   return { body: await act.answer(id, events, () => summaryAt(store, id, probe.head)) };
 }
 

@@ -14,6 +14,8 @@ export type Call = {
   intentSeq: number | null;
   /** The guard or a person said no: it then has a result without ever having run. */
   wasRefused: boolean;
+  /** A person interrupted the turn while it was open: it may end without having run, or in the middle. */
+  wasInterrupted: boolean;
   results: Result[];
 };
 
@@ -36,8 +38,12 @@ function take(event: LogEvent, calls: Map<string, Call>): void {
         atMs: Date.parse(event.time),
         intentSeq: null,
         wasRefused: payload.evaluated_permission === 'deny',
+        wasInterrupted: false,
         results: [],
       });
+      return;
+    case 'user.interrupt':
+      for (const call of calls.values()) if (call.results.length === 0) call.wasInterrupted = true;
       return;
     case 'user.tool_confirmation': {
       const call = calls.get(String(payload.tool_use_id));

@@ -107,7 +107,7 @@ function checkCalls({ id, log, unrest }: SessionEvidence, calls: readonly Call[]
     if (call.results.length > 1) say('I4', id, `${name} has ${call.results.length} results`);
     // A session that was still at work may have a call open: that is said as I7.
     if (call.results.length === 0 && unrest === null) say('I4', id, `${name} has no result`);
-    if (call.isCustom || call.wasRefused) continue;
+    if (call.isCustom || call.wasRefused || call.wasInterrupted) continue;
     const first = call.results[0];
     if (first && (call.intentSeq === null || call.intentSeq > first.seq))
       say('I5', id, `${name} has a result at ${first.seq} and no intent before it`);
@@ -147,11 +147,15 @@ function checkEffects(
     const result = call.results[0];
     if (!result || result.inDoubt) continue;
     if (count === 0 && !result.isError) say('I6', id, `${name} is said to be done and took no effect`);
-    if (count > 0 && result.isError) say('I6', id, `${name} is said to have failed and took effect`);
+    if (count > 0 && result.isError && !call.wasInterrupted)
+      say('I6', id, `${name} is said to have failed and took effect`);
   }
 }
 
-/** A call may be in doubt only where its host died while it ran. */
+/**
+ * A call may be in doubt only where its host died while it ran, or where a person interrupted it while the host was
+ * away: an interrupt does not wait for it.
+ */
 function checkDoubts(
   { id }: SessionEvidence,
   calls: readonly Call[],
@@ -160,6 +164,7 @@ function checkDoubts(
 ): void {
   const slackMs = 1_000;
   for (const call of calls) {
+    if (call.wasInterrupted) continue;
     for (const result of call.results) {
       if (!result.inDoubt) continue;
       const isExplained = hostDeathsMs.some(

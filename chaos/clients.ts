@@ -1,7 +1,7 @@
 /**
- * The people of one session: one who sends tasks, one who answers what the agent asks, and several who look on. They do
- * what a careful client does (repeat with the same key until there is an answer) and what a careless one does (send
- * without a key, once; press twice), and write down what they were told.
+ * The people of one session: one who sends tasks, one who interrupts them now and then, one who answers what the agent
+ * asks, and several who look on. They do what a careful client does (repeat with the same key until there is an answer)
+ * and what a careless one does (send without a key, once; press twice), and write down what they were told.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -37,7 +37,8 @@ export class Clients {
   readonly readers: Reader[];
   readonly #options: ClientOptions;
   readonly #answered = new Set<string>();
-  readonly #customCalls = new Set<string>();
+  /** Calls that were seen, and whether the client itself is to do them. */
+  readonly #isCustom = new Map<string, boolean>();
   readonly #takenUp = new Set<string>();
   readonly #stopSending = new AbortController();
   readonly #stopAll = new AbortController();
@@ -49,7 +50,7 @@ export class Clients {
   constructor(options: ClientOptions) {
     this.#options = options;
     this.readers = Array.from({ length: options.readers }, (_, index) => this.#reader(index));
-    this.#running.push(this.#send(), this.#lookForQuestions());
+    this.#running.push(this.#send(), this.#lookForQuestions(), this.#interrupt());
   }
 
   /** Whether a request of somebody is still without an answer. */
@@ -93,7 +94,8 @@ export class Clients {
   }
 
   #notice({ type, data }: Frame): void {
-    if (type === 'agent.custom_tool_use') this.#customCalls.add(String(data.id));
+    if (type === 'agent.custom_tool_use' || type === 'agent.tool_use')
+      this.#isCustom.set(String(data.id), type === 'agent.custom_tool_use');
     if (type === 'user.message' && data.processed_at !== null) this.#takenUp.add(String(data.id));
     if (type === 'session.status_idle') this.#answerAll(data.stop_reason);
   }
@@ -102,7 +104,8 @@ export class Clients {
     const { type, event_ids } = (reason ?? {}) as { type?: string; event_ids?: string[] };
     if (type !== 'requires_action') return;
     for (const id of event_ids ?? []) {
-      if (this.#answered.has(id)) continue;
+      // A poll may know of a call before any stream does: it is answered when it has been seen.
+      if (this.#answered.has(id) || !this.#isCustom.has(id)) continue;
       this.#answered.add(id);
       this.#running.push(this.#answer(id));
     }
@@ -118,9 +121,10 @@ export class Clients {
       custom_tool_use_id: id,
       content: [{ type: 'text', text: `About ${id}.` }],
     };
-    const first = this.#customCalls.has(id) ? result : random.chance(0.15) ? deny : allow;
+    const isCustom = this.#isCustom.get(id) === true;
+    const first = isCustom ? result : random.chance(0.15) ? deny : allow;
     // Two people may answer at once, each with a mind of their own: one of them is heard.
-    const racers = random.chance(0.25) ? [first, this.#customCalls.has(id) ? result : deny] : [first];
+    const racers = random.chance(0.25) ? [first, isCustom ? result : deny] : [first];
     await Promise.all(racers.map((event) => this.#deliver(event, null, true)));
   }
 
@@ -143,11 +147,19 @@ export class Clients {
       if (!wantsMore()) return;
       const task = `${session.slice(-6)}-${++this.#tasks}`;
       const text = messageOf(task, random.between(stepsOfTask.from, stepsOfTask.to));
-      await this.#deliver(
-        { type: 'user.message', content: [{ type: 'text', text }] },
-        text,
-        random.chance(0.7),
-      );
+      // Most wait for their turn; some are heard in the middle of another.
+      const delivery = random.chance(0.15) ? 'steer' : 'queue';
+      const content = [{ type: 'text', text }];
+      await this.#deliver({ type: 'user.message', content, delivery }, text, random.chance(0.7));
+    }
+  }
+
+  /** Somebody changes their mind now and then. */
+  async #interrupt(): Promise<void> {
+    const { random } = this.#options;
+    while (!this.#stopSending.signal.aborted) {
+      await this.#pause(random.between(2_000, 9_000), this.#stopSending.signal);
+      if (!this.#stopSending.signal.aborted) await this.#deliver({ type: 'user.interrupt' }, null, true);
     }
   }
 

@@ -19,6 +19,7 @@ const usage = `Usage: scriptorium chaos [options]
   --seconds <n>       how long to attack at most (default: 60)
   --steps <n>         end the attack after so many tool calls (default: no limit)
   --sessions <n>      sessions at work at once (default: 8)
+  --pace <ms>         from one fault to the next, on average (default: 700)
   --store <engine>    sqlite (default)
   --json              print the result as one line of JSON
   --keep              keep the folder of the run
@@ -30,6 +31,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '60' },
     steps: { type: 'string' },
     sessions: { type: 'string', default: '8' },
+    pace: { type: 'string', default: '700' },
     store: { type: 'string', default: 'sqlite' },
     json: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
@@ -66,6 +68,7 @@ const options: RunOptions = {
   seconds: count('seconds', values.seconds, 86_400),
   steps: values.steps === undefined ? Number.POSITIVE_INFINITY : count('steps', values.steps, 10_000_000),
   sessions: count('sessions', values.sessions, 200),
+  paceMs: count('pace', values.pace, 3_600_000),
   folder,
   sabotage: values.sabotage ?? null,
   say: (line) => process.stderr.write(`chaos: ${line}\n`),

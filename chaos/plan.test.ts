@@ -33,7 +33,16 @@ it('never takes out a protection by itself', () => {
 });
 
 it('measures recovery from each death to the next news', () => {
-  const deaths = [100, 200, 900].map((monotonicMs) => ({ monotonicMs }));
-  expect(recoveriesOf(deaths, [50, 130, 150, 260])).toEqual({ count: 2, p50Ms: 60, p99Ms: 60, maxMs: 60 });
-  expect(recoveriesOf([], [])).toEqual({ count: 0, p50Ms: 0, p99Ms: 0, maxMs: 0 });
+  const deathsAt = (...times: number[]) =>
+    times.map((monotonicMs) => ({ monotonicMs, role: 'server' as const, cause: `kill at ${monotonicMs}` }));
+  expect(recoveriesOf(deathsAt(100, 200, 900), [50, 130, 150, 260])).toEqual({
+    count: 2,
+    p50Ms: 60,
+    p99Ms: 60,
+    maxMs: 60,
+    slowest: 'server kill at 200',
+    interrupted: 0,
+  });
+  expect(recoveriesOf(deathsAt(100, 200), [50, 260])).toMatchObject({ count: 0, interrupted: 2 });
+  expect(recoveriesOf([], [])).toMatchObject({ count: 0, maxMs: 0, slowest: null });
 });

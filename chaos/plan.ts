@@ -61,13 +61,14 @@ const weights: readonly [FaultKind, number][] = [
 
 const kinds: readonly FaultKind[] = weights.flatMap(([kind, weight]) => Array(weight).fill(kind));
 
-export function planOf(seed: number): Plan {
+/** `paceMs`: how long it is quiet between two faults, on average. */
+export function planOf(seed: number, paceMs = 700): Plan {
   const faults = randomOf(`${seed}/faults`);
   const lives = randomOf(`${seed}/lives`);
   const places = endless(lives, failpointNames.filter(canKill));
   const troubles = endless(lives, troubleMakers);
   return {
-    next: () => ({ afterMs: faults.between(250, 1_200), fault: faultOf(faults) }),
+    next: () => ({ afterMs: Math.round(paceMs * (0.35 + faults.next() * 1.3)), fault: faultOf(faults) }),
     nextLife: () => [`${places()}=kill@${hitFor(lives)}`, troubles()(lives)].filter(Boolean).join(';'),
     random: (name) => randomOf(`${seed}/${name}`),
   };

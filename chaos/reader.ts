@@ -6,6 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { JsonObject } from '../src/protocol/json.ts';
 import type { Frame, Group, ReaderEvidence } from './evidence.ts';
 
+const reconnectMs = 150;
+
 export type ReaderOptions = {
   url: string;
   apiKey: string;
@@ -54,13 +56,12 @@ export class Reader {
       const timer = hangUpMs === null ? null : setTimeout(() => this.#connection.abort(), hangUpMs);
       await this.#connect(this.#connection.signal).catch(() => {});
       if (timer) clearTimeout(timer);
-      if (!this.#isStopped) await sleep(50);
+      if (!this.#isStopped) await sleep(reconnectMs);
     }
   }
 
   async #connect(signal: AbortSignal): Promise<void> {
     const { url, apiKey, session } = this.#options;
-    this.#connections++;
     const headers: Record<string, string> = { authorization: `Bearer ${apiKey}` };
     // The first one names the beginning, later ones where they were cut.
     if (this.lastSeq > 0) headers['last-event-id'] = String(this.lastSeq);
@@ -72,6 +73,7 @@ export class Reader {
       await response.body?.cancel();
       return;
     }
+    this.#connections++;
     await this.#read(response.body);
   }
 

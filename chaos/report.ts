@@ -38,10 +38,12 @@ export function asJson(options: RunOptions, result: RunResult): JsonObject {
     in_doubt: verdict.inDoubt,
     results: verdict.results,
     mttr_ms: {
-      deaths: recovery.count,
+      deaths: result.deaths.length,
+      undisturbed: recovery.count,
       p50: Math.round(recovery.p50Ms),
       p99: Math.round(recovery.p99Ms),
       max: Math.round(recovery.maxMs),
+      slowest_after: recovery.slowest,
     },
     violations: verdict.violations.map((one) => ({ ...one })),
   };
@@ -66,14 +68,16 @@ export function asText(options: RunOptions, result: RunResult): string {
     '',
     row('calls in doubt (host killed under them)', `${verdict.inDoubt} of ${verdict.results}`),
     row(
-      'MTTR after a death',
-      `p50 ${ms(recovery.p50Ms)}, p99 ${ms(recovery.p99Ms)}, max ${ms(recovery.maxMs)} (${recovery.count} deaths)`,
+      'MTTR: a death to the next event',
+      `p50 ${ms(recovery.p50Ms)}, p99 ${ms(recovery.p99Ms)}, max ${ms(recovery.maxMs)}`,
     ),
+    row('', `of ${recovery.count} deaths; ${recovery.interrupted} more fell into a recovery`),
+    row('slowest', recovery.slowest ?? 'none'),
     '',
     ...violationLines(verdict.violations),
     isHeld(result)
       ? 'every promise held'
-      : `BROKEN. The same attack again: scriptorium chaos --seed ${options.seed} --sessions ${options.sessions} --seconds ${options.seconds}`,
+      : `BROKEN. The same attack again: scriptorium chaos --seed ${options.seed} --sessions ${options.sessions} --seconds ${options.seconds} --pace ${options.paceMs}`,
   ].join('\n');
 }
 

@@ -27,6 +27,8 @@ export type RunOptions = {
   /** The attack ends then at the latest. */
   seconds: number;
   sessions: number;
+  /** From one fault to the next, on average. */
+  paceMs: number;
   /** Made by the caller, who also removes it. */
   folder: string;
   /** Armed in every life: a protection taken out, to see whether anybody notices. */
@@ -53,7 +55,7 @@ const restLimitMs = 90_000;
 const apiKey = 'sk-scriptorium-chaos-0123456789abcdef';
 
 export async function run(options: RunOptions): Promise<RunResult> {
-  const plan = planOf(options.seed);
+  const plan = planOf(options.seed, options.paceMs);
   const stage = await setStage(options.folder);
   const topology = openTopology(options, plan, stage);
   // Clients reach whichever process serves now.
@@ -201,7 +203,7 @@ async function untilRest(sessions: string[], clients: Clients[], ask: Ask): Prom
       }),
     );
     if (unrest.size === 0 || performance.now() > endMs) return unrest;
-    await sleep(250);
+    await sleep(500);
   }
 }
 
@@ -211,10 +213,17 @@ async function restlessness(session: string, clients: Clients, ask: Ask): Promis
   const { status, stop_reason } = found.body as { status: string; stop_reason: { type?: string } | null };
   if (status !== 'idle') return `it is ${status}`;
   if (stop_reason?.type === 'requires_action') return 'it waits for an answer';
-  const listed = await listEvents(session, ask);
-  const waiting = listed.filter((event) => event.type === 'user.message' && event.processed_at === null);
+  const waiting = await waitingMessages(session, ask);
   if (waiting.length > 0) return `${waiting.length} messages wait in an idle session`;
   return clients.isBusy() ? 'a client still waits for an answer' : null;
+}
+
+/** Of the newest events: no client lets more wait. */
+async function waitingMessages(session: string, ask: Ask): Promise<JsonObject[]> {
+  const query = 'types=user.message&order=desc&limit=20';
+  const newest = await ask('GET', `/v1/sessions/${session}/events?${query}`);
+  if (newest === 'lost' || newest.status !== 200) throw new Error(`no list of ${session}`);
+  return (newest.body.data as JsonObject[]).filter((event) => event.processed_at === null);
 }
 
 export async function listEvents(session: string, ask: Ask): Promise<JsonObject[]> {

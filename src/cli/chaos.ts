@@ -14,6 +14,7 @@ export type ChaosOptions = {
   seconds?: string;
   steps?: string;
   sessions?: string;
+  pace?: string;
   store?: string;
   json?: boolean;
   keep?: boolean;

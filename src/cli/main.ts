@@ -141,6 +141,7 @@ program
   .option('--seconds <n>', 'how long to attack (default: 60)')
   .option('--steps <n>', 'end the attack after so many tool calls')
   .option('--sessions <n>', 'sessions at work at once (default: 8)')
+  .option('--pace <ms>', 'from one fault to the next, on average (default: 700)')
   .option('--store <engine>', 'what keeps the logs (default: sqlite)')
   .option('--json', 'print the result as one line of JSON')
   .option('--keep', 'keep the folder of the run')

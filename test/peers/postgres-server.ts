@@ -19,6 +19,8 @@ import pg from 'pg';
 export type ServerOptions = {
   /** More settings of the server, as in postgresql.conf. */
   settings?: Record<string, string>;
+  /** PEM; the server then takes TLS connections too. */
+  tls?: { key: Buffer; certificate: Buffer };
 };
 
 const prefix = 'scriptorium-postgres-';
@@ -91,6 +93,20 @@ function freePort(): Promise<number> {
   });
 }
 
+/** Postgres takes a private key only from a file that is its own and that nobody else can read. */
+async function keepTlsFiles(
+  data: string,
+  { key, certificate }: { key: Buffer; certificate: Buffer },
+  ids: { uid: number; gid: number } | null,
+): Promise<void> {
+  const files = { 'server.key': key, 'server.crt': certificate };
+  for (const [name, bytes] of Object.entries(files)) {
+    const file = path.join(data, name);
+    await writeFile(file, bytes, { mode: 0o600 });
+    if (ids !== null) await chown(file, ids.uid, ids.gid);
+  }
+}
+
 /** Clusters of test runs that were killed before they could clean up. */
 async function sweep(): Promise<void> {
   for (const name of await readdir(tmpdir())) {
@@ -132,13 +148,17 @@ export class PostgresServer {
     const server = new PostgresServer(directory, await freePort(), words, programs);
     const data = path.join(directory, 'data');
     server.#run('initdb', ['-D', data, '-U', user, '-E', 'UTF8', '--locale=C', '-A', 'trust', '--no-sync']);
+    if (options.tls !== undefined) await keepTlsFiles(data, options.tls, ids);
     const settings = {
+      ssl: options.tls === undefined ? 'off' : 'on',
       listen_addresses: '127.0.0.1',
       port: String(server.port),
       unix_socket_directories: directory,
       max_connections: '100',
       shared_buffers: '64MB',
       log_min_messages: 'fatal',
+      // After a kill: one call for the file system instead of one for each of thousands of files.
+      recovery_init_sync_method: 'syncfs',
       ...options.settings,
     };
     const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value}'\n`);

@@ -2,26 +2,28 @@
  * The composition root: builds every part once, starts and stops them in order. The only file that knows everything.
  *
  * `startServer` is api and engine in this process, over an embedded store, with a host in a process of its own that it
- * finds running or starts.
+ * finds running or starts. `startRole` is one process of many on a shared store: api, engine or both; `startHostRole` is a
+ * machine that lends them its sandboxes. All are the same parts.
  */
 import { mkdir } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { getRequestListener } from '@hono/node-server';
 import { createApi } from './api/app.ts';
-import type { Readiness } from './api/deps.ts';
+import type { ApiDeps } from './api/deps.ts';
+import { EngineLinks } from './api/engine-links.ts';
+import { fleetDesk } from './api/fleet-desk.ts';
+import { listenHttp } from './api/listen.ts';
+import { readiness } from './api/readiness.ts';
+import { answerApi } from './engine/answer-api.ts';
 import { assembleEngine } from './engine/assemble.ts';
 import { storeChecks } from './engine/checks.ts';
-import type { Engine } from './engine/engine.ts';
 import { Errands } from './engine/errands.ts';
 import { FoldedSessions } from './engine/folded-sessions.ts';
+import { HostLosses } from './engine/host-losses.ts';
 import { pinSession } from './engine/pin-session.ts';
-import { LocalPreviews } from './engine/preview-bus.ts';
+import { bothPreviews, LocalPreviews } from './engine/preview-bus.ts';
 import { Workspaces } from './engine/workspace.ts';
+import { firstKey, fleetKey } from './guard/first-key.ts';
 import { decide } from './guard/guard.ts';
-import { createApiKey, identify, storeApiKey } from './guard/identity.ts';
 import type { ModelConfig } from './model/catalogue.ts';
 import { warmUp } from './model/openai-responses/index.ts';
 import { builtInPrices, loadPriceList } from './model/prices.ts';
@@ -30,9 +32,13 @@ import type { JsonObject } from './protocol/json.ts';
 import { defaultTenant } from './protocol/tenant.ts';
 import type { Limits } from './sandbox/executor.ts';
 import { HostUnreachable } from './sandbox/executor.ts';
+import { attachHost } from './sandbox/fleet/attach.ts';
+import { Fleet } from './sandbox/fleet/fleet.ts';
 import { connectHost } from './sandbox/host/adopt.ts';
 import type { HostClient } from './sandbox/host/client.ts';
-
+import type { JoinedHostOptions } from './sandbox/host/run.ts';
+import { hostNameOf, mintHostToken, readClusterSecret } from './sandbox/link/secret.ts';
+import { listenForLinks, showAddress } from './sandbox/link/tls.ts';
 import { openBlobs, openStore } from './store/open.ts';
 import type { Blobs, Store } from './store/store.ts';
 
@@ -80,86 +86,118 @@ const defaultLimits: Limits = {
 };
 
 const warmUpMs = 250;
-/** How long open streams may take to end in order. */
-const streamEndMs = 1_000;
 
-type Parts = {
+/** What every role has. */
+type Base = {
   store: Store;
+  folded: FoldedSessions;
   blobs: Blobs;
-  host: HostClient;
-  engine: Engine;
-  errands: Errands;
-  http: Server;
-  closing: AbortController;
+  onError(error: unknown, about: string): void;
 };
 
 /** Rejects with `StoreLocked` where another server has the data directory, and where the port or a file cannot be had. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const dataDir = path.resolve(options.dataDir);
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
-  const onError = options.onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error));
-  const prices = options.pricesFile === undefined ? builtInPrices : loadPriceList(options.pricesFile);
   const store = await openStoreOf(dataDir);
-  const started: Partial<Parts> = { store };
+  const undo: (() => unknown)[] = [() => store.close()];
   try {
-    const blobs = openBlobs(dataDir);
+    const base = baseOf(store, dataDir, options.onError);
     const host = await connectHost(hostOptions(options, dataDir));
-    started.host = host;
-    const limits = { ...defaultLimits, ...options.limits };
+    undo.push(() => host.close());
+    // The same way to the hands as in a fleet of many hosts.
+    const fleet = new Fleet();
+    fleet.add(await host.hello(), host, { isOurs: true });
     const previews = new LocalPreviews();
-    const closing = new AbortController();
-    const folded = new FoldedSessions(store);
-    const engine = assembleEngine({
-      store,
-      folded,
-      blobs,
-      executor: host,
-      decide,
-      model: options.model,
-      prices,
-      limits,
-      nowMs: now,
-      onPreview: (session, frame) => previews.publish(session, frame),
-      onError: (error, stream) => onError(error, stream ?? 'engine'),
-    });
+    const brain = brainOf(base, { ...options, fleet, previews });
     const apiKey = await firstKey(store, options);
-    const workspaces = new Workspaces({ store, blobs, executor: host, limits, tenant: defaultTenant });
-    const api = createApi({
-      store,
-      folded,
-      blobs,
-      now,
+    const closing = new AbortController();
+    const api = apiOf(base, {
       previews,
+      closing,
+      sandbox: brain.workspaces,
       isolation: options.allowUnisolated ? 'none' : 'bubblewrap',
-      version,
-      pinSession,
-      sandbox: workspaces,
-      checks: storeChecks(store),
-      ready: () => readiness(store, host),
+      ready: () => readiness({ store: store.nextWakeAt(), host: host.hello() }),
       doctor: () => doctor({ dataDir, model: options.model }),
-      closing: closing.signal,
-      onBug: (error, requestId) => onError(error, requestId),
+      fleet: fleetDesk(store, async () => fleet.hosts(), null),
     });
-    const http = createServer(getRequestListener(api.fetch));
-    await listen(http, options.port, options.host ?? '127.0.0.1');
-    started.http = http;
-    await engine.start();
-    const errands = new Errands({ store, executor: host, onError: (error) => onError(error, 'errands') });
-    errands.start();
-    // The SDK takes a tenth of a second to load: not at start, and not in the first message's way either.
-    if (options.model.apiKey !== null)
-      setTimeout(() => void warmUp().catch(() => undefined), warmUpMs).unref();
-    return running({ store, blobs, host, engine, errands, http, closing }, apiKey);
+    const http = await listenHttp(api.fetch, options.port, options.host ?? '127.0.0.1');
+    undo.push(() => http.close(closing));
+    await brain.engine.start();
+    brain.errands.start();
+    warmUpLater(options.model);
+    const close = async (): Promise<void> => {
+      http.refuse();
+      const isBusy = brain.engine.driving > 0;
+      await Promise.all([brain.engine.stop(), brain.errands.stop()]);
+      await http.close(closing);
+      await leaveHost(host, isBusy);
+      await store.close();
+    };
+    return { url: http.url, apiKey, close };
   } catch (error) {
-    started.http?.close();
-    await started.host?.close();
-    await store.close();
+    for (const step of undo.reverse()) await step();
     throw error;
   }
 }
 
+function baseOf(store: Store, dataDir: string, onError: ServerOptions['onError']): Base {
+  return {
+    store,
+    folded: new FoldedSessions(store),
+    blobs: openBlobs(dataDir),
+    onError: onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error)),
+  };
+}
+
+type BrainOptions = Pick<ServerOptions, 'model' | 'pricesFile' | 'limits'> & {
+  fleet: Fleet;
+  previews: LocalPreviews;
+  losses?: HostLosses;
+  about?: () => JsonObject;
+};
+
+/** The engine, and what else works with the hands. */
+function brainOf({ store, folded, blobs, onError }: Base, options: BrainOptions) {
+  const { fleet, previews, losses, about } = options;
+  const limits = { ...defaultLimits, ...options.limits };
+  const engine = assembleEngine({
+    ...{ store, folded, blobs, executor: fleet, decide, limits, nowMs: now },
+    model: options.model,
+    prices: options.pricesFile === undefined ? builtInPrices : loadPriceList(options.pricesFile),
+    ...(losses ? { losses } : {}),
+    ...(about ? { about } : {}),
+    onPreview: (session, frame) => previews.publish(session, frame),
+    onError: (error, stream) => onError(error, stream ?? 'engine'),
+  });
+  return {
+    engine,
+    workspaces: new Workspaces({ store, folded, blobs, executor: fleet, limits, tenant: defaultTenant }),
+    errands: new Errands({ store, executor: fleet, onError: (error) => onError(error, 'errands') }),
+  };
+}
+
+type ApiOptions = Pick<ApiDeps, 'previews' | 'sandbox' | 'isolation' | 'ready' | 'doctor' | 'fleet'> & {
+  closing: AbortController;
+};
+
+function apiOf({ store, folded, blobs, onError }: Base, { closing, ...deps }: ApiOptions) {
+  return createApi({
+    ...{ store, folded, blobs, now, version, pinSession, ...deps },
+    checks: storeChecks(store),
+    closing: closing.signal,
+    onBug: (error, requestId) => onError(error, requestId),
+  });
+}
+
+/** The SDK takes a tenth of a second to load: not at start, and not in the first message's way either. */
+function warmUpLater(model: ModelConfig): void {
+  if (model.apiKey !== null) setTimeout(() => void warmUp().catch(() => undefined), warmUpMs).unref();
+}
+
+const summarizeModule = new URL(`./session/summary${path.extname(import.meta.url)}`, import.meta.url);
+
 function openStoreOf(dataDir: string): Promise<Store> {
-  const summarizeModule = new URL(`./session/summary${path.extname(import.meta.url)}`, import.meta.url);
   return openStore({ directory: path.join(dataDir, 'store'), summarizeModule, now });
 }
 
@@ -169,33 +207,6 @@ function hostOptions(options: ServerOptions, dataDir: string) {
     allowUnisolated: options.allowUnisolated ?? false,
     binds: options.binds ?? [],
   };
-}
-
-function running(parts: Parts, apiKey: string): RunningServer {
-  const { address, port, family } = parts.http.address() as AddressInfo;
-  return {
-    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
-    apiKey,
-    async close() {
-      const closed = new Promise((resolve) => parts.http.close(resolve));
-      const isBusy = parts.engine.driving > 0;
-      await Promise.all([parts.engine.stop(), parts.errands.stop()]);
-      await endConnections(parts, closed);
-      await leaveHost(parts.host, isBusy);
-      await parts.store.close();
-    },
-  };
-}
-
-/** After the engine's last word: streams end in order; a reader that takes nothing does not hold us up for long. */
-async function endConnections({ closing, http }: Parts, closed: Promise<unknown>): Promise<void> {
-  closing.abort();
-  // Node closes those that are idle when the server closes, and forgets those that become idle afterwards.
-  const sweep = setInterval(() => http.closeIdleConnections(), 10);
-  await Promise.race([closed, sleep(streamEndMs, undefined, { ref: false })]);
-  clearInterval(sweep);
-  http.closeAllConnections();
-  await closed;
 }
 
 /** A host with work under way waits for the next server; an idle one ends with us (S5). */
@@ -208,40 +219,148 @@ async function leaveHost(host: HostClient, isBusy: boolean): Promise<void> {
   await host.close();
 }
 
-/** The operator's key, the one that was good before, or a fresh one. Only hashes are stored (S1). */
-async function firstKey(store: Store, options: ServerOptions): Promise<string> {
-  const actor = 'operator:startup';
-  const nowMs = Date.now();
-  if (options.apiKey !== undefined) {
-    await storeApiKey(store, { key: options.apiKey, name: 'environment', actor, nowMs });
-    return options.apiKey;
+export type RoleOptions = Pick<
+  ServerOptions,
+  'dataDir' | 'port' | 'host' | 'apiKey' | 'model' | 'pricesFile' | 'limits' | 'onError'
+> & {
+  roles: { api: boolean; engine: boolean };
+  databaseUrl: string;
+  masterKeyFile: string;
+  clusterSecretFile: string;
+  /** Where an engine listens for hosts and apis. */
+  internal: { host: string; port: number };
+  /** How they reach it, where that is another address. */
+  internalAddress?: string;
+  hostLostAfterMs: number;
+  /** How long a model that is speaking may go on after SIGTERM. */
+  drainMs: number;
+};
+
+export type RunningRole = {
+  url: string | null;
+  internalAddress: string | null;
+  apiKey: string | null;
+  /** Lets everything go in order: nothing is dropped, and others go on. */
+  drain(): Promise<void>;
+};
+
+/** One process of a fleet on Postgres: api, engine or both. */
+export async function startRole(options: RoleOptions): Promise<RunningRole> {
+  const secret = readClusterSecret(options.clusterSecretFile);
+  await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
+  const { databaseUrl, masterKeyFile } = options;
+  const store = await openStore({ databaseUrl, masterKeyFile, summarizeModule, now });
+  const undo: (() => unknown)[] = [() => store.close()];
+  try {
+    const base = baseOf(store, path.resolve(options.dataDir), options.onError);
+    const engine = options.roles.engine ? await engineRole(base, options, secret) : null;
+    if (engine) undo.push(() => engine.close());
+    const api = options.roles.api ? await apiRole(base, options, { secret, engine }) : null;
+    if (api) undo.push(() => api.close());
+    const drain = async (): Promise<void> => {
+      api?.refuse();
+      await engine?.drain();
+      await api?.close();
+      await engine?.close();
+      await store.close();
+    };
+    return {
+      url: api?.url ?? null,
+      apiKey: api?.apiKey ?? null,
+      internalAddress: engine?.address ?? null,
+      drain,
+    };
+  } catch (error) {
+    for (const step of undo.reverse()) await step();
+    throw error;
   }
-  if (options.knownApiKey !== undefined && (await identify(store, options.knownApiKey)))
-    return options.knownApiKey;
-  return (await createApiKey(store, { name: 'first', actor, nowMs })).key;
 }
 
-function listen(http: Server, port: number, host: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    http.once('error', reject);
-    http.listen(port, host, () => {
-      http.off('error', reject);
-      resolve();
-    });
+type EngineRole = Awaited<ReturnType<typeof engineRole>>;
+
+async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
+  const { store, onError } = base;
+  const fleet = new Fleet();
+  const previews = new LocalPreviews();
+  const losses = new HostLosses(store, options.hostLostAfterMs, now);
+  let address = '';
+  const roles = Object.entries(options.roles).flatMap(([role, is]) => (is ? [role] : []));
+  const about = () => ({ roles, engine: address, pid: process.pid, version });
+  const brain = brainOf(base, { ...options, fleet, previews, losses, about });
+  const { workspaces } = brain;
+  const links = await listenForLinks({
+    ...{ secret, ...options.internal },
+    onLink(identity, socket) {
+      const name = hostNameOf(identity);
+      if (name === null) return answerApi(socket, { previews, workspaces, fleet });
+      attachHost({ fleet, name, socket, isLost: (id) => losses.isLost(id) }).then(
+        (host) => 'refused' in host && onError(new Error(host.refused), 'host'),
+        (error: unknown) => onError(error, 'host'),
+      );
+    },
   });
+  address = options.internalAddress ?? showAddress({ ...options.internal, port: links.port });
+  await brain.engine.start();
+  brain.errands.start();
+  warmUpLater(options.model);
+  return {
+    ...{ address, fleet, previews, workspaces },
+    drain: async () => {
+      await Promise.all([brain.engine.drain(options.drainMs), brain.errands.stop()]);
+    },
+    close: async () => {
+      await Promise.all([brain.engine.stop(), brain.errands.stop()]);
+      await fleet.close();
+      await links.close();
+    },
+  };
 }
 
-async function readiness(store: Store, host: HostClient): Promise<Readiness> {
-  const check = async (work: Promise<unknown>) => {
-    try {
-      await work;
-      return { ok: true };
-    } catch (error) {
-      return { ok: false, message: error instanceof Error ? error.message : String(error) };
-    }
+async function apiRole(
+  base: Base,
+  options: RoleOptions,
+  with_: { secret: Buffer; engine: EngineRole | null },
+) {
+  const { store, blobs } = base;
+  const { secret, engine } = with_;
+  const closing = new AbortController();
+  const links = new EngineLinks({ store, blobs, secret, own: engine?.address ?? null });
+  await links.refresh();
+  // Every host is connected to every engine: what our own engine sees is all there is.
+  const hosts = async () => (engine ? engine.fleet.hosts() : links.hosts());
+  const api = apiOf(base, {
+    closing,
+    previews: engine ? bothPreviews(engine.previews, links) : links,
+    sandbox: engine?.workspaces ?? links,
+    isolation: 'bubblewrap',
+    ready: async () => ({
+      ...(await readiness({ store: store.nextWakeAt() })),
+      roles: options.roles,
+      hosts_connected: (await hosts()).filter(({ isConnected }) => isConnected).length,
+    }),
+    doctor: () => doctor({ dataDir: options.dataDir, model: options.model }),
+    fleet: fleetDesk(store, hosts, secret),
+  });
+  const apiKey = await fleetKey(store, options.apiKey);
+  const http = await listenHttp(api.fetch, options.port, options.host ?? '127.0.0.1');
+  return {
+    ...{ url: http.url, apiKey, refuse: http.refuse },
+    close: async () => {
+      await http.close(closing);
+      links.close();
+    },
   };
-  const checks = { store: await check(store.nextWakeAt()), host: await check(host.hello()) };
-  return { ok: checks.store.ok && checks.host.ok, checks };
+}
+
+/** A host of a fleet in this process. It gets nothing but its token. */
+export async function startHostRole(options: JoinedHostOptions) {
+  const { runJoinedHost } = await import('./sandbox/host/run.ts');
+  return runJoinedHost(options);
+}
+
+/** For one host, or for all hosts that trust each other. */
+export function hostToken(clusterSecretFile: string, name: string | undefined): string {
+  return mintHostToken(readClusterSecret(clusterSecretFile), name);
 }
 
 /** What this machine can isolate and what is configured, with a remedy for each lack. No server need run. */

@@ -10,6 +10,7 @@ import type { PreviewBus } from '../protocol/previews.ts';
 import type { PinnedTool, RepositoryPin } from '../session/events.ts';
 import type { RequestPrefix } from '../session/model-request.ts';
 import type { Blobs, Store, Tenant } from '../store/store.ts';
+import type { FleetDesk } from './fleet-desk.ts';
 
 export type Isolation = 'bubblewrap' | 'none';
 
@@ -85,7 +86,12 @@ export type StoreChecks = {
   replay(session: string): Promise<SessionReplay>;
 };
 
-export type Readiness = { ok: boolean; checks: Record<string, { ok: boolean; message?: string }> };
+export type Readiness = {
+  ok: boolean;
+  checks: Record<string, { ok: boolean; message?: string }>;
+  roles?: { api: boolean; engine: boolean };
+  hosts_connected?: number;
+};
 
 export type ApiLimits = {
   jsonBytes: number;
@@ -121,6 +127,8 @@ export type ApiDeps = {
   ready(): Promise<Readiness>;
   /** The probe report of this server, as `scriptorium doctor` shows it. */
   doctor(): Promise<JsonObject>;
+  /** The other processes of the deployment; absent where there is no telling. */
+  fleet?: FleetDesk;
   /** Told of bugs (never of refusals); must not throw. */
   onBug?(error: unknown, requestId: string): void;
   limits?: Partial<ApiLimits>;

@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import type { JsonObject } from '../protocol/json.ts';
-import { HostUnreachable, isRefusal } from '../sandbox/executor.ts';
+import { HostAway, HostUnreachable, isRefusal } from '../sandbox/executor.ts';
 import type { Draft } from '../session/events.ts';
 import type { Call, SessionState } from '../session/state.ts';
 import type { Tool, ToolContext, ToolOutcome } from '../tools/tool.ts';
@@ -57,6 +57,9 @@ async function outcomeOf(act: ToolAct): Promise<ToolOutcome> {
       return await act.tool.run(parsed.input, act.context);
     } catch (error) {
       if (!(error instanceof HostUnreachable)) throw error;
+      // A host of a fleet may come back in an hour, and its calls with it: the session waits in the store, not here.
+      if (error instanceof HostAway && (error.awayMs > hostPatienceMs || act.nowMs() > deadlineMs))
+        throw error;
       if (act.nowMs() > deadlineMs) {
         return mayHaveBegun && act.tool.effect !== 'pure'
           ? inDoubt(act.call, 'the sandbox host cannot be reached')
@@ -87,6 +90,8 @@ async function takeUp(act: ToolAct, tool: Tool, input: unknown, ready: Ready): P
   const { session, fence, callId, executor, signal } = act.context;
   if (failpoints.on && sabotaged('sabotage.rerun-taken-over'))
     return tool.run(input, { ...act.context, callId: `${callId}-again` });
+  // The journal went with the machine: what the next one says of this call means nothing.
+  if (!ready.ok && ready.isWorkspaceLost && tool.effect !== 'pure') return inDoubt(act.call, ready.message);
   if (tool.effect === 'pure') return ready.ok ? tool.run(input, act.context) : failure(ready.message);
   const status = await executor.callStatus({ session, fence, callId });
   if (isRefusal(status)) return inDoubt(act.call, `its journal cannot be read (${status.message})`);

@@ -17,7 +17,7 @@ import type { Tool } from '../tools/tool.ts';
 import { callModel, failureDrafts } from './act-model.ts';
 import { runTool, terminateOrphan } from './act-tool.ts';
 import { draft } from './draft.ts';
-import type { Hands } from './hands.ts';
+import type { Emit, Hands } from './hands.ts';
 import type { Shell } from './realize.ts';
 
 export type Facts = { drafts: Draft[]; settled?: { id: string; costMicros: number | null } };
@@ -26,7 +26,7 @@ export type Facts = { drafts: Draft[]; settled?: { id: string; costMicros: numbe
 export type Started = {
   intents: Draft[];
   reserves?: string;
-  perform(state: SessionState, emit: (drafts: Draft[]) => void): Promise<Facts | null>;
+  perform(state: SessionState, emit: Emit): Promise<Facts | null>;
 };
 
 /** Either an act, or facts that are known without acting. */
@@ -54,6 +54,10 @@ export class Acts {
     this.#deps = deps;
     this.#shell = shell;
     this.#hands = hands;
+  }
+
+  get isModelUnderWay(): boolean {
+    return [...this.#underWay.values()].some(({ isModel }) => isModel);
   }
 
   get size(): number {

@@ -9,6 +9,7 @@ import type { ModelErrorKind } from '../model/model.ts';
 import type { PriceList } from '../model/prices.ts';
 import { costMicros, priceOf } from '../model/prices.ts';
 import { retryDelayMs } from '../model/retry.ts';
+import type { JsonObject } from '../protocol/json.ts';
 import type { PreviewFrame } from '../protocol/previews.ts';
 import type { Executor, Limits } from '../sandbox/executor.ts';
 import type { TokenUsage } from '../session/model-request.ts';
@@ -20,6 +21,7 @@ import { Driver } from './drive.ts';
 import { Engine } from './engine.ts';
 import { FoldedSessions } from './folded-sessions.ts';
 import { Hands } from './hands.ts';
+import type { HostLosses } from './host-losses.ts';
 import type { Shell } from './realize.ts';
 
 export type EngineParts = {
@@ -37,6 +39,8 @@ export type EngineParts = {
   nowMs?(): number;
   random?(): number;
   slots?: number;
+  about?(): JsonObject;
+  losses?: HostLosses;
 };
 
 const defaultSlots = 64;
@@ -49,6 +53,7 @@ export function assembleEngine(parts: EngineParts): Engine {
     nowMs,
     slots: parts.slots ?? defaultSlots,
     onError: parts.onError,
+    ...(parts.about ? { about: parts.about } : {}),
     newDriver: (claim, worker) => newDriver(claim, worker, { ...parts, folded }, nowMs),
   });
 }
@@ -64,12 +69,15 @@ function newDriver(
     decide: parts.decide,
     session: claim.stream,
     nowMs,
+    onFolded: ({ sandbox }) => {
+      if (sandbox.hostId !== null) parts.executor.locate?.(claim.stream, sandbox.hostId);
+    },
     retryDelayMs: (failure, attempt) => {
       const error = { ...failure, kind: failure.kind as ModelErrorKind, httpStatus: null, message: '' };
       return retryDelayMs({ error, attempt, random: (parts.random ?? Math.random)() });
     },
   };
-  const hands = new Hands(parts.executor, parts.blobs, claim, parts.limits);
+  const hands = new Hands(parts.executor, parts.blobs, claim, parts.limits, parts.losses ?? null);
   const acts = new Acts(
     {
       modelFor: (id) => {

@@ -21,6 +21,9 @@ import { realize } from './realize.ts';
 
 export type DriveEnd = 'rested' | 'fenced' | 'stopped';
 
+/** Facts of an act that goes on, which may want to hear that they are durable. */
+type Emitted = Facts & { onSettled?(isDurable: boolean): void };
+
 type Plan = {
   events: Draft[];
   state: SessionState;
@@ -37,15 +40,17 @@ const readBatch = 1_000;
 
 export class Driver {
   #state: SessionState;
-  #facts: Facts[] = [];
+  #facts: Emitted[] = [];
   /** The newest sequence that we know to exist; beyond what is folded, there is something to read. */
   #head: number;
   #stopped = false;
   #isAbandoned = false;
+  #isDraining = false;
   /** Acts begun whose facts are still to come. */
   #performing = 0;
   #failure: { error: unknown } | null = null;
   #wake: (() => void) | null = null;
+  #isOver = false;
   readonly #claim: Claim;
   readonly #store: Store;
   readonly #folded: FoldedSessions;
@@ -74,6 +79,12 @@ export class Driver {
     this.#wake?.();
   }
 
+  /** Lets go as soon as no model is in the middle of a sentence. */
+  drain(): void {
+    this.#isDraining = true;
+    this.#wake?.();
+  }
+
   /** Lets go without a word: the claim is void, or soon will be. */
   abandon(): void {
     this.#isAbandoned = true;
@@ -85,6 +96,8 @@ export class Driver {
     try {
       return await this.#loop();
     } finally {
+      this.#isOver = true;
+      for (const { onSettled } of this.#facts.splice(0)) onSettled?.(false);
       this.#acts.abandon();
       this.#folded.learn(this.#claim.stream, this.#state);
     }
@@ -95,7 +108,7 @@ export class Driver {
       if (this.#isAbandoned) return 'fenced';
       if (this.#failure) throw this.#failure.error;
       if (this.#head > this.#state.seq) await this.#catchUp();
-      if (this.#stopped) {
+      if (this.#stopped || (this.#isDraining && !this.#acts.isModelUnderWay)) {
         await this.putAside(this.#shell.nowMs());
         return 'stopped';
       }
@@ -136,6 +149,7 @@ export class Driver {
       if (batch.length < readBatch) break;
     }
     this.#head = Math.max(this.#head, this.#state.seq);
+    this.#shell.onFolded?.(this.#state);
     if (failpoints.on) await failpoint('engine.after-fold');
   }
 
@@ -154,7 +168,7 @@ export class Driver {
       if (result.status === 'conflict' && result.reason === 'missing') return 'fenced';
       if (result.status !== 'ok') throw new Error(`append refused: ${JSON.stringify(result)}`);
       this.#state = plan.state;
-      this.#facts.splice(0, taken);
+      for (const { onSettled } of this.#facts.splice(0, taken)) onSettled?.(true);
       if (failpoints.on && taken > 0) await failpoint('engine.after-result-append');
       if (failpoints.on && plan.starts.length > 0) await failpoint('engine.after-intent-append');
     }
@@ -224,10 +238,19 @@ export class Driver {
     });
   }
 
+  /** Resolves once the facts are in the log: true, or false where they never will be. */
+  #emit(drafts: Draft[]): Promise<boolean> {
+    if (this.#isOver) return Promise.resolve(false);
+    return new Promise((onSettled) => {
+      this.#facts.push({ drafts, onSettled });
+      this.#wake?.();
+    });
+  }
+
   #start(started: Started): void {
     this.#performing++;
     started
-      .perform(this.#state, (drafts) => this.#facts.push({ drafts }) && this.#wake?.())
+      .perform(this.#state, (drafts) => this.#emit(drafts))
       .then((facts) => facts && this.#facts.push(facts))
       .catch((error: unknown) => {
         this.#failure ??= { error };

@@ -10,6 +10,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failpoint, failpoints } from '../protocol/failpoint.ts';
+import type { JsonObject } from '../protocol/json.ts';
+import { HostAway } from '../sandbox/executor.ts';
 import type { Claim, Membership, Store } from '../store/store.ts';
 import { StoreUnavailable } from '../store/store.ts';
 import type { Driver } from './drive.ts';
@@ -18,6 +20,8 @@ export type EngineOptions = {
   store: Store;
   newDriver(claim: Claim, worker: string): Driver;
   nowMs(): number;
+  /** What others may know of this process: its role, and where it can be dialled. */
+  about?(): JsonObject;
   /** Sessions driven at once; others wait in the store. */
   slots: number;
   onError(error: unknown, stream: string | null): void;
@@ -27,6 +31,8 @@ export type EngineOptions = {
 const pollMs = 1_000;
 /** How long a store that failed is left alone. */
 const rejoinMs = 500;
+/** How often a session asks for a host that is away. */
+const hostAwayMs = 5_000;
 /** A session whose driver fails again and again is left alone for longer and longer, up to this. */
 const firstPoisonMs = 250;
 const maxPoisonMs = 60_000;
@@ -69,10 +75,24 @@ export class Engine {
     await this.#leave();
   }
 
+  /**
+   * Claims nothing more; a model that is speaking may finish its sentence for so long. Then everything is let go: commands
+   * go on in the host, for the engine that claims their session next.
+   */
+  async drain(graceMs: number): Promise<void> {
+    this.#isStopped = true;
+    for (const driver of this.#drivers.values()) driver.drain();
+    const patience = new AbortController();
+    const tooLong = sleep(graceMs, undefined, { signal: patience.signal }).catch(() => undefined);
+    await Promise.race([Promise.all(this.#ending), tooLong]);
+    patience.abort();
+    await this.stop();
+  }
+
   /** Takes a name under which to claim, and takes over what the dead left. */
   async #join(): Promise<void> {
     const { store } = this.#options;
-    const member = await store.join();
+    const member = await store.join(this.#options.about?.() ?? {});
     this.#member = member;
     member.lost.addEventListener('abort', () => this.#lost(member), { once: true });
     await store.reapDead();
@@ -190,6 +210,8 @@ export class Engine {
     try {
       if ((await driver.run()) === 'rested') this.#failures.delete(stream);
     } catch (error) {
+      // Nobody's fault and nothing new: the log waits for the host, not this process.
+      if (error instanceof HostAway) return this.#giveBack(stream, driver, hostAwayMs);
       this.#complain(error, stream);
       if (error instanceof StoreUnavailable) await this.#giveBack(stream, driver, rejoinMs);
       else await this.#giveBack(stream, driver, this.#poisonMs(stream));

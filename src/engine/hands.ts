@@ -4,16 +4,20 @@
  */
 import { layoutRepository } from '../delivery/layout.ts';
 import type { JsonObject } from '../protocol/json.ts';
-import type { Executor, Limits, SandboxInfo } from '../sandbox/executor.ts';
-import { isRefusal } from '../sandbox/executor.ts';
+import type { Executor, Limits, Refusal, SandboxInfo } from '../sandbox/executor.ts';
+import { HostAway, isRefusal } from '../sandbox/executor.ts';
 import type { Draft, RepositoryPin } from '../session/events.ts';
-import type { SessionConfig, SessionState } from '../session/state.ts';
+import { initialState, type SessionConfig, type SessionState } from '../session/state.ts';
 import type { Blobs, Claim } from '../store/store.ts';
 import type { ToolContext } from '../tools/tool.ts';
 import { draft } from './draft.ts';
+import type { HostLosses } from './host-losses.ts';
 import type { Shell } from './realize.ts';
 
-export type Ready = { ok: true } | { ok: false; message: string };
+/** Resolves once the events are in the log: true, or false where they never will be. */
+export type Emit = (drafts: Draft[]) => Promise<boolean>;
+
+export type Ready = { ok: true } | { ok: false; message: string; isWorkspaceLost?: true };
 
 /** Bytes a piece when a file is carried into a sandbox. */
 const pieceBytes = 1024 * 1024;
@@ -23,11 +27,16 @@ export class Hands {
   readonly #blobs: Blobs;
   readonly #claim: Claim;
   readonly #limits: Limits;
+  readonly #losses: HostLosses | null;
   #isStarted = false;
   #isReady = false;
+  /** Where the session's disk is, as the log has it. */
+  #host: string | null = null;
+  readonly #lost = new Set<string>();
   #preparing: Promise<Ready> | null = null;
 
-  constructor(executor: Executor, blobs: Blobs, claim: Claim, limits: Limits) {
+  constructor(executor: Executor, blobs: Blobs, claim: Claim, limits: Limits, losses: HostLosses | null) {
+    this.#losses = losses;
     this.#executor = executor;
     this.#blobs = blobs;
     this.#claim = claim;
@@ -40,44 +49,82 @@ export class Hands {
   }
 
   /** Single-flight. Cheap when all is there: the host answers that the sandbox runs. */
-  ready(state: SessionState, shell: Shell, emit: (drafts: Draft[]) => void): Promise<Ready> {
+  ready(state: SessionState, shell: Shell, emit: Emit): Promise<Ready> {
     this.#preparing ??= this.#prepare(state, shell, emit).finally(() => {
       this.#preparing = null;
     });
     return this.#preparing;
   }
 
-  async #prepare(state: SessionState, shell: Shell, emit: (drafts: Draft[]) => void): Promise<Ready> {
+  async #prepare(state: SessionState, shell: Shell, emit: Emit): Promise<Ready> {
     const { config } = state;
     if (!config) return { ok: false, message: 'The session has no configuration.' };
-    const { stream: session, fence } = this.#claim;
-    const info = await this.#executor.createSandbox({
-      session,
-      fence,
-      isolation: config.isolation,
-      limits: this.#limits,
-      env: {},
+    const sandbox = this.#sandboxOf(state);
+    this.#host ??= sandbox.hostId;
+    const host = this.#host;
+    const info = await this.#create(config, host).catch(async (error: unknown) => {
+      if (!(error instanceof HostAway) || host === null || !(await this.#losses?.isGivenUp(error)))
+        throw error;
+      return error;
     });
+    if (info instanceof HostAway) return this.#loseWorkspace(host ?? '', state, shell, emit);
     if (isRefusal(info)) {
       emit([draft(shell.mint, state, 'sandbox.failed', { message: info.message }, {})]);
       return { ok: false, message: `The sandbox could not be started: ${info.message}` };
     }
     // Also where it runs already and the log does not say so: whoever started it did not live to tell.
-    if (!info.reused || !(this.#isStarted || state.sandbox.isStarted))
-      emit([draft(shell.mint, state, 'sandbox.started', shown(info), {})]);
+    const isElsewhere = info.host !== undefined && info.host !== this.#host;
+    if (!info.reused || isElsewhere || !(this.#isStarted || sandbox.isStarted)) {
+      const said = emit([draft(shell.mint, state, 'sandbox.started', shown(info), {})]);
+      // Nothing is begun on a host before the log says which: the next engine would look for it elsewhere (L6).
+      if (isElsewhere && !(await said))
+        return { ok: false, message: 'The engine has let go of the session.' };
+    }
+    this.#host = info.host ?? this.#host;
+    this.#executor.locate?.(this.#claim.stream, this.#host);
     this.#isStarted = true;
-    if (this.#isReady || state.sandbox.isReady) return { ok: true };
+    if (this.#isReady || sandbox.isReady) return { ok: true };
     const laidOut = await this.#layOut(config, state, shell, emit);
     this.#isReady = laidOut.ok;
     return laidOut;
   }
 
-  async #layOut(
-    config: SessionConfig,
-    state: SessionState,
-    shell: Shell,
-    emit: (drafts: Draft[]) => void,
-  ): Promise<Ready> {
+  #create(config: SessionConfig, host: string | null): Promise<SandboxInfo | Refusal> {
+    const { stream: session, fence } = this.#claim;
+    const place = host === null ? {} : { host };
+    const { isolation } = config;
+    return this.#executor.createSandbox({
+      session,
+      fence,
+      isolation,
+      limits: this.#limits,
+      env: {},
+      ...place,
+    });
+  }
+
+  /** As the log has it now, where a call was begun before the workspace was lost. */
+  #sandboxOf(state: SessionState): SessionState['sandbox'] {
+    const { sandbox } = state;
+    return sandbox.hostId !== null && this.#lost.has(sandbox.hostId) ? initialState.sandbox : sandbox;
+  }
+
+  async #loseWorkspace(host: string, state: SessionState, shell: Shell, emit: Emit): Promise<Ready> {
+    const message =
+      `The machine that held this workspace (${host}) is lost. The workspace is laid out anew as it was when the ` +
+      'session began: every change made since then, files outside the repository included, is gone. ' +
+      'Look at what is there before you go on.';
+    const said = emit([draft(shell.mint, state, 'workspace_lost', { host, message }, {})]);
+    if (!(await said)) return { ok: false, message: 'The engine has let go of the session.' };
+    this.#lost.add(host);
+    this.#host = null;
+    this.#isStarted = false;
+    this.#isReady = false;
+    this.#executor.locate?.(this.#claim.stream, null);
+    return { ok: false, message, isWorkspaceLost: true };
+  }
+
+  async #layOut(config: SessionConfig, state: SessionState, shell: Shell, emit: Emit): Promise<Ready> {
     for (const upload of config.uploads) {
       const carried = await this.#carry(upload.name, upload.blobSha256, upload.sizeBytes);
       if (!carried.ok) return carried;
@@ -92,12 +139,7 @@ export class Hands {
     return await this.#checkOut(repository, state, shell, emit);
   }
 
-  async #checkOut(
-    pin: RepositoryPin,
-    state: SessionState,
-    shell: Shell,
-    emit: (drafts: Draft[]) => void,
-  ): Promise<Ready> {
+  async #checkOut(pin: RepositoryPin, state: SessionState, shell: Shell, emit: Emit): Promise<Ready> {
     const { stream: session, fence } = this.#claim;
     const carried = await this.#carry(pin.upload, pin.blobSha256, pin.sizeBytes);
     if (!carried.ok) return carried;
@@ -164,5 +206,6 @@ function shown(info: SandboxInfo): JsonObject {
     own_uid: info.ownUid !== null,
     network: info.network,
     warnings: info.warnings,
+    ...(info.host === undefined ? {} : { host: info.host }),
   };
 }

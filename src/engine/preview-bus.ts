@@ -20,3 +20,15 @@ export class LocalPreviews implements PreviewBus {
     for (const listener of this.#listeners.get(session) ?? []) listener(frame);
   }
 }
+
+/** An api that has an engine in its own process hears others, too. */
+export function bothPreviews(one: PreviewBus, other: PreviewBus): PreviewBus {
+  return {
+    subscribe(session, listener) {
+      const stops = [one.subscribe(session, listener), other.subscribe(session, listener)];
+      return () => {
+        for (const stop of stops) stop();
+      };
+    },
+  };
+}

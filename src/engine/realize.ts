@@ -17,6 +17,8 @@ export type Shell = {
   decide: Decide;
   session: string;
   nowMs(): number;
+  /** Told of the state that the driver acts upon. */
+  onFolded?(state: SessionState): void;
   /** When to try again after this many failed attempts, or null to give up. */
   retryDelayMs(
     failure: { kind: string; isRetryable: boolean; retryAfterMs: number | null },

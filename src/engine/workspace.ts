@@ -11,7 +11,7 @@ import type { Executor, Limits } from '../sandbox/executor.ts';
 import { HostUnreachable, isRefusal } from '../sandbox/executor.ts';
 import type { RepositoryPin } from '../session/events.ts';
 import type { Blobs, Store, StreamRow, Tenant } from '../store/store.ts';
-import { asStored } from './drive.ts';
+import { FoldedSessions } from './folded-sessions.ts';
 
 export type Unavailable = { ok: false; reason: 'no_workspace' | 'unavailable' | 'failed'; message: string };
 
@@ -32,17 +32,28 @@ export type Bundle = {
   baseCommit: string | null;
 };
 
-type Parts = { store: Store; blobs: Blobs; executor: Executor; limits: Limits; tenant: Tenant };
+/** A bundle before its bytes are read. */
+export type MadeBundle = Omit<Bundle, 'bundle'> & { organization: string; sha256: string };
+
+type Parts = {
+  store: Store;
+  folded?: FoldedSessions;
+  blobs: Blobs;
+  executor: Executor;
+  limits: Limits;
+  tenant: Tenant;
+};
 type Place = { row: StreamRow; pin: RepositoryPin; baseCommit: string };
 
-const batch = 1_000;
 const pieceBytes = 1024 * 1024;
 
 export class Workspaces {
   readonly #parts: Parts;
+  readonly #folded: FoldedSessions;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#folded = parts.folded ?? new FoldedSessions(parts.store);
   }
 
   async diff(session: string): Promise<Diff | Unavailable> {
@@ -61,11 +72,19 @@ export class Workspaces {
   }
 
   async exportBundle(session: string): Promise<Bundle | Unavailable> {
+    const made = await this.makeBundle(session);
+    if (!made.ok) return made;
+    const { organization, sha256, ...bundle } = made;
+    return { ...bundle, bundle: pieces(this.#parts.blobs, organization, sha256) };
+  }
+
+  /** The bundle as a blob, for whoever can read blobs. */
+  async makeBundle(session: string): Promise<MadeBundle | Unavailable> {
     const { executor, blobs } = this.#parts;
-    return this.#inside<Bundle>(session, async ({ row, pin, baseCommit }) => {
+    return this.#inside<MadeBundle>(session, async ({ row, pin, baseCommit }) => {
+      const { organization } = row;
       const ref = { session, fence: row.fence, callId: newId('request') };
-      const target = { blobs, organization: row.organization };
-      const made = await bundleWorkspace(executor, ref, pin, baseCommit, target);
+      const made = await bundleWorkspace(executor, ref, pin, baseCommit, { blobs, organization });
       if (!made.ok) return { ok: false, reason: 'failed', message: made.message };
       if (made.sha256 === null) {
         const message = 'The workspace is as it was given to the session: there is nothing to bring back.';
@@ -73,7 +92,8 @@ export class Workspaces {
       }
       return {
         ok: true,
-        bundle: pieces(blobs, row.organization, made.sha256),
+        organization,
+        sha256: made.sha256,
         filename: `${session}.bundle`,
         branch: deliveryRef,
         head: made.head,
@@ -98,31 +118,20 @@ export class Workspaces {
   async #place(session: string): Promise<Place | Unavailable> {
     const { store, executor, limits, tenant } = this.#parts;
     const row = await store.stream(tenant, session);
-    const begun = row ? await this.#begun(session) : null;
-    if (!row || !begun) {
+    const state = row ? await this.#folded.fold(session) : null;
+    const pin = state?.config?.repository ?? null;
+    const { baseCommit = null, hostId = null } = state?.sandbox ?? {};
+    if (!row || !state?.config || !pin || baseCommit === null) {
       const message =
         'The session has no laid-out repository: it was created without one, or has run no tool yet.';
       return { ok: false, reason: 'no_workspace', message };
     }
-    const spec = { session, fence: row.fence, isolation: begun.isolation, limits, env: {} };
+    const { isolation } = state.config;
+    const place = hostId === null ? {} : { host: hostId };
+    const spec = { session, fence: row.fence, isolation, limits, env: {}, ...place };
     const sandbox = await executor.createSandbox(spec);
     if (isRefusal(sandbox)) return { ok: false, reason: 'unavailable', message: sandbox.message };
-    return { row, pin: begun.pin, baseCommit: begun.baseCommit };
-  }
-
-  async #begun(session: string) {
-    let pin: RepositoryPin | null = null;
-    let isolation: 'bubblewrap' | 'none' = 'bubblewrap';
-    for (let after = 0; ; after += batch) {
-      const events = await this.#parts.store.read(session, after, batch);
-      for (const event of events.map(asStored)) {
-        if (event.type === 'session.created' && event.private)
-          ({ repository: pin, isolation } = event.private);
-        if (event.type !== 'sandbox.ready' || !pin || !event.private?.baseCommit) continue;
-        return { pin, isolation, baseCommit: event.private.baseCommit };
-      }
-      if (events.length < batch) return null;
-    }
+    return { row, pin, baseCommit };
   }
 }
 
@@ -130,7 +139,8 @@ function shown(file: FileChange) {
   return { path: file.path, status: file.status, additions: file.added, deletions: file.removed };
 }
 
-async function* pieces(blobs: Blobs, organization: string, sha256: string): AsyncIterable<Uint8Array> {
+/** The bytes of a blob, a piece at a time. */
+export async function* pieces(blobs: Blobs, organization: string, sha256: string): AsyncIterable<Uint8Array> {
   for (let offset = 0; ; offset += pieceBytes) {
     const data = await blobs.read(organization, sha256, offset, pieceBytes);
     if (!data) throw new Error(`blob ${sha256} is gone`);

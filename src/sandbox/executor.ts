@@ -40,11 +40,16 @@ export class HostUnreachable extends Error {
 /** A `HostUnreachable` of a fleet: the host is known by name and was last there so long ago. */
 export class HostAway extends HostUnreachable {
   override name = 'HostAway';
-  readonly host: string;
+  /** Null where none is connected at all. */
+  readonly host: string | null;
   readonly awayMs: number;
 
-  constructor(host: string, awayMs: number) {
-    super(`host ${host}, which has the disk of this session, is not connected`);
+  constructor(host: string | null, awayMs: number) {
+    super(
+      host === null
+        ? 'no sandbox host is connected'
+        : `host ${host}, which has the disk of this session, is not connected`,
+    );
     this.host = host;
     this.awayMs = awayMs;
   }

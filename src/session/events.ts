@@ -180,6 +180,8 @@ export type EventBodies = {
   'sandbox.started': { P: JsonObject; X: null };
   'sandbox.ready': { P: { repository: JsonObject | null }; X: { baseCommit: string | null } };
   'sandbox.failed': { P: { message: string }; X: null };
+  /** The machine that held the workspace is given up; the next tool call begins with the workspace as it was given. */
+  workspace_lost: { P: { host: string; message: string }; X: null };
 };
 
 export type EventType = keyof EventBodies;

@@ -7,6 +7,7 @@
  * - L4: a call gets its first result; a second one changes nothing.
  */
 import type { ContentBlock } from '../protocol/content.ts';
+import type { JsonObject } from '../protocol/json.ts';
 import type { Draft, EventBodies } from './events.ts';
 import type { HistoryItem, TokenUsage } from './model-request.ts';
 import type { Call, SessionState, Turn } from './state.ts';
@@ -50,12 +51,30 @@ function apply(state: SessionState, event: Folded): SessionState {
     case 'session.deleted':
       return { ...state, isDeleted: true };
     case 'sandbox.started':
-      return { ...state, sandbox: { ...state.sandbox, isStarted: true } };
+      return {
+        ...state,
+        sandbox: { ...state.sandbox, isStarted: true, hostId: hostOf(state, event.public) },
+      };
+    case 'workspace_lost':
+      return { ...state, sandbox: initialState.sandbox, cwd: initialState.cwd };
     case 'sandbox.ready':
-      return { ...state, sandbox: { isStarted: true, isReady: true } };
+      return {
+        ...state,
+        sandbox: {
+          ...state.sandbox,
+          isStarted: true,
+          isReady: true,
+          baseCommit: event.private?.baseCommit ?? null,
+        },
+      };
     default:
       return applyInput(state, event);
   }
+}
+
+/** Logs of before there were fleets name no host. */
+function hostOf(state: SessionState, started: JsonObject): string | null {
+  return typeof started.host === 'string' ? started.host : state.sandbox.hostId;
 }
 
 function applyInput(state: SessionState, event: Folded): SessionState {

@@ -69,7 +69,8 @@ export type SessionState = {
   calls: Call[];
   history: AppendOnly<HistoryItem>;
   cwd: string;
-  sandbox: { isStarted: boolean; isReady: boolean };
+  /** `hostId` is where its disk is: a workspace is on one machine. */
+  sandbox: { isStarted: boolean; isReady: boolean; hostId: string | null; baseCommit: string | null };
   usage: TokenUsage;
   /** Null as soon as one call had no known price. */
   costMicros: number | null;
@@ -90,7 +91,7 @@ export const initialState: SessionState = {
   calls: [],
   history: AppendOnly.empty(),
   cwd: '/workspace',
-  sandbox: { isStarted: false, isReady: false },
+  sandbox: { isStarted: false, isReady: false, hostId: null, baseCommit: null },
   usage: noUsage,
   costMicros: 0,
 };

@@ -22,6 +22,8 @@ type Member = {
   id: string;
   client: FleetHost | null;
   sandboxes: number;
+  /** A host of our own, which its client finds or starts again: it is never given up. */
+  isOurs: boolean;
   /** Sandboxes started here since it last counted. */
   added: number;
   lastSeenMs: number;
@@ -51,11 +53,11 @@ export class Fleet implements Executor {
   }
 
   /** A host has connected, or has connected anew: the older connection of the same id is let go. */
-  add(hello: HostHello, client: FleetHost): void {
+  add(hello: HostHello, client: FleetHost, { isOurs = false } = {}): void {
     const before = this.#members.get(hello.hostId);
     if (before?.client && before.client !== client) void before.client.close();
     const { hostId: id, sandboxes } = hello;
-    this.#members.set(id, { id, client, sandboxes, added: 0, lastSeenMs: this.#nowMs() });
+    this.#members.set(id, { id, client, isOurs, sandboxes, added: 0, lastSeenMs: this.#nowMs() });
   }
 
   /** Its connection is gone. It stays known, for whoever asks when it was last there. */
@@ -82,7 +84,7 @@ export class Fleet implements Executor {
 
   #pingAll(): void {
     for (const member of this.#members.values())
-      if (member.client !== null) void this.#ping(member, member.client);
+      if (member.client !== null && !member.isOurs) void this.#ping(member, member.client);
   }
 
   async #ping(member: Member, client: FleetHost): Promise<void> {
@@ -124,8 +126,12 @@ export class Fleet implements Executor {
       if (member.client === null) continue;
       if (least === null || member.sandboxes + member.added < least.sandboxes + least.added) least = member;
     }
-    if (least === null) throw new HostUnreachable('no sandbox host is connected');
+    if (least === null) throw new HostAway(null, this.#nowMs() - this.#lastSeenMs());
     return least.id;
+  }
+
+  #lastSeenMs(): number {
+    return Math.max(this.#bornMs, ...[...this.#members.values()].map(({ lastSeenMs }) => lastSeenMs));
   }
 
   async createSandbox(spec: SandboxSpec): Promise<SandboxInfo | Refusal> {

@@ -4,15 +4,10 @@
  *
  * Exit codes: 0 its owners are gone or it was asked to end; 64 wrong arguments; 75 another host serves the folder.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type { OperatorBind } from '../backend.ts';
-import { bindProblem } from '../local/bubblewrap.ts';
-import { findCgroups, groupParents } from '../local/cgroup.ts';
-import { groupPrefix, Host } from './host.ts';
-import { takeLock } from './lock.ts';
-import { findPrograms } from './programs.ts';
-import { HostServer } from './server.ts';
+import { parseBind } from '../local/bubblewrap.ts';
+import { defaultIdle, runHost } from './run.ts';
 
 type Arguments = {
   stateDir: string;
@@ -39,13 +34,11 @@ function milliseconds(text: string | undefined, name: string): number {
 }
 
 function takeBind(text: string): OperatorBind {
-  const [from, to, mode, ...rest] = text.split(':');
-  const isForm = from !== undefined && to !== undefined && rest.length === 0 && (mode ?? 'ro') === 'ro';
-  if (!isForm) fail(`--bind ${text}: must be FROM:TO or FROM:TO:ro`, EXIT_USAGE);
-  const bind = { from, to, readOnly: mode === 'ro' };
-  const problem = bindProblem(bind);
-  if (problem !== null) fail(`--bind ${text}: ${problem}`, EXIT_USAGE);
-  return bind;
+  try {
+    return parseBind(text);
+  } catch (error) {
+    fail((error as Error).message, EXIT_USAGE);
+  }
 }
 
 function parseArguments(argv: string[]): Arguments {
@@ -53,9 +46,7 @@ function parseArguments(argv: string[]): Arguments {
     stateDir: '',
     allowUnisolated: false,
     binds: [],
-    ownerGraceMs: 120_000,
-    idleMs: 60_000,
-    idleWithProcessesMs: 15 * 60_000,
+    ...defaultIdle,
   };
   for (let i = 0; i < argv.length; i++) {
     const name = argv[i] as string;
@@ -76,37 +67,14 @@ function parseArguments(argv: string[]): Arguments {
 }
 
 async function main(): Promise<void> {
-  const { stateDir, ownerGraceMs, ...options } = parseArguments(process.argv.slice(2));
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  chmodSync(stateDir, 0o700);
-  const programs = findPrograms();
-  const cgroups = findCgroups(true);
-  const prefix = groupPrefix(stateDir);
-  const groups = groupParents(cgroups).flatMap((folder) => [folder, prefix]);
-  const lock = await takeLock(programs.launch, path.join(stateDir, 'host.lock'), groups);
-  if (!lock.isHeld) fail(lock.reason, EXIT_TAKEN);
-  const host = Host.open({ stateDir, programs, cgroups, ...options });
-  let isEnding = false;
-  const end = (): void => {
-    if (isEnding) return;
-    isEnding = true;
-    void shutDown();
-  };
-  const server = await HostServer.listen({ stateDir, host, ownerGraceMs, onAbandoned: end });
-  const shutDown = async (): Promise<void> => {
-    rmSync(path.join(stateDir, 'host.sock'), { force: true });
-    await host.close();
-    await server.close();
-    lock.release();
-    await lock.lost;
-    process.exit(0);
-  };
-  process.on('SIGTERM', end);
-  process.on('SIGINT', end);
+  const host = await runHost(parseArguments(process.argv.slice(2)));
+  if ('taken' in host) fail(host.taken, EXIT_TAKEN);
+  process.on('SIGTERM', host.end);
+  process.on('SIGINT', host.end);
   // The terminal of whoever started us may close.
   process.on('SIGHUP', () => {});
-  // Without the lock another host may start: two would fight over the same sandboxes.
-  void lock.lost.then(end);
+  await host.ended;
+  process.exit(0);
 }
 
 await main();

@@ -60,6 +60,21 @@ const takenTargets = [
   ...['/opt/scriptorium', '/mnt/session', '/mnt', '/opt', '/home', '/workspace', '/sys'],
 ];
 
+export class BadBind extends Error {
+  override name = 'BadBind';
+}
+
+/** FROM:TO or FROM:TO:ro. Throws `BadBind` with the reason. */
+export function parseBind(text: string): OperatorBind {
+  const [from, to, mode, ...rest] = text.split(':');
+  const isForm = from !== undefined && to !== undefined && rest.length === 0 && (mode ?? 'ro') === 'ro';
+  if (!isForm) throw new BadBind(`--bind ${text}: must be FROM:TO or FROM:TO:ro`);
+  const bind = { from, to, readOnly: mode === 'ro' };
+  const problem = bindProblem(bind);
+  if (problem !== null) throw new BadBind(`--bind ${text}: ${problem}`);
+  return bind;
+}
+
 /** Says why a bind is refused, or null. `/mnt/x`, `/opt/x` and `/home/x` are fine; what is ours there is not. */
 export function bindProblem(bind: OperatorBind): string | null {
   const { from, to } = bind;

@@ -1,0 +1,34 @@
+/**
+ * What the API says of a fleet, and does for it: hosts, workers, and whom a host is to dial. Handed in by `main.ts`.
+ */
+import { HostLosses, type LostHost } from '../engine/host-losses.ts';
+import type { JsonObject } from '../protocol/json.ts';
+import type { HostView } from '../sandbox/fleet/fleet.ts';
+import { hostNameOf, whoProved } from '../sandbox/link/secret.ts';
+import type { Store } from '../store/store.ts';
+import { engineAddresses } from './engine-links.ts';
+
+export type FleetDesk = {
+  hosts(): Promise<HostView[]>;
+  lost(): Promise<LostHost[]>;
+  declareLost(host: string, actor: string, reason: string): Promise<void>;
+  workers(): Promise<{ worker: string; info: JsonObject }[]>;
+  /** The engines to dial, for a host that proves itself; null for anybody else. */
+  join(authorization: string): Promise<string[] | null>;
+};
+
+/** Without a secret nobody can join. */
+export function fleetDesk(store: Store, hosts: () => Promise<HostView[]>, secret: Buffer | null): FleetDesk {
+  const losses = new HostLosses(store, Number.POSITIVE_INFINITY);
+  return {
+    hosts,
+    lost: () => losses.list(),
+    declareLost: (host, actor, reason) => losses.declare(host, actor, reason),
+    workers: () => store.workers(),
+    async join(authorization) {
+      const identity = secret === null ? null : whoProved(secret, authorization, Date.now());
+      if (identity === null || hostNameOf(identity) === null) return null;
+      return engineAddresses(store);
+    },
+  };
+}

@@ -21,11 +21,17 @@ export type Call = {
 
 export function callsOf(log: readonly LogEvent[]): Call[] {
   const calls = new Map<string, Call>();
-  for (const event of log) take(event, calls);
+  const interrupts = new Set<string>();
+  for (const event of log) {
+    if (event.type === 'user.interrupt') interrupts.add(event.id);
+    if (event.type === 'input.processed')
+      for (const id of event.public.event_ids as string[]) interrupts.delete(id);
+    take(event, calls, interrupts.size > 0);
+  }
   return [...calls.values()];
 }
 
-function take(event: LogEvent, calls: Map<string, Call>): void {
+function take(event: LogEvent, calls: Map<string, Call>, isInterrupted: boolean): void {
   const { type, public: payload } = event;
   switch (type) {
     case 'agent.tool_use':
@@ -38,7 +44,8 @@ function take(event: LogEvent, calls: Map<string, Call>): void {
         atMs: Date.parse(event.time),
         intentSeq: null,
         wasRefused: payload.evaluated_permission === 'deny',
-        wasInterrupted: false,
+        // An interrupt may have come before what it interrupts was published.
+        wasInterrupted: isInterrupted,
         results: [],
       });
       return;

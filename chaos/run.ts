@@ -214,15 +214,16 @@ async function restlessness(session: string, clients: Clients, ask: Ask): Promis
   if (status !== 'idle') return `it is ${status}`;
   if (stop_reason?.type === 'requires_action') return 'it waits for an answer';
   const waiting = await waitingMessages(session, ask);
+  if (waiting === null) return 'the API does not list its events';
   if (waiting.length > 0) return `${waiting.length} messages wait in an idle session`;
   return clients.isBusy() ? 'a client still waits for an answer' : null;
 }
 
 /** Of the newest events: no client lets more wait. */
-async function waitingMessages(session: string, ask: Ask): Promise<JsonObject[]> {
+async function waitingMessages(session: string, ask: Ask): Promise<JsonObject[] | null> {
   const query = 'types=user.message&order=desc&limit=20';
   const newest = await ask('GET', `/v1/sessions/${session}/events?${query}`);
-  if (newest === 'lost' || newest.status !== 200) throw new Error(`no list of ${session}`);
+  if (newest === 'lost' || newest.status !== 200) return null;
   return (newest.body.data as JsonObject[]).filter((event) => event.processed_at === null);
 }
 
@@ -230,8 +231,13 @@ export async function listEvents(session: string, ask: Ask): Promise<JsonObject[
   const events: JsonObject[] = [];
   for (let page: string | null = ''; page !== null; ) {
     const query: string = page === '' ? '' : `&page=${encodeURIComponent(page)}`;
-    const answer = await ask('GET', `/v1/sessions/${session}/events?limit=1000&order=asc${query}`);
-    if (answer === 'lost' || answer.status !== 200) throw new Error(`no list of ${session}`);
+    const where = `/v1/sessions/${session}/events?limit=1000&order=asc${query}`;
+    const answer = await insist(
+      () => ask('GET', where),
+      AbortSignal.timeout(10_000),
+      () => sleep(100),
+    );
+    if (answer?.status !== 200) throw new Error(`no list of ${session}`);
     events.push(...(answer.body.data as JsonObject[]));
     page = typeof answer.body.next_page === 'string' ? answer.body.next_page : null;
   }

@@ -18,7 +18,14 @@ export type Wire = {
   close(): Promise<void>;
 };
 
-type Pair = { client: Socket; upstream: Socket };
+type Pair = {
+  client: Socket;
+  upstream: Socket;
+  /** Something was swallowed: nothing may come after it. */
+  isMute: boolean;
+  /** For its whole life, so that nothing overtakes. */
+  delayMs: number;
+};
 
 export async function startWire(): Promise<Wire> {
   const pairs = new Set<Pair>();
@@ -34,7 +41,7 @@ export async function startWire(): Promise<Wire> {
     client.on('error', () => client.destroy());
     if (wire.target === null || Date.now() < until.refuse) return void client.resetAndDestroy();
     const upstream = connect(wire.target);
-    const pair = { client, upstream };
+    const pair: Pair = { client, upstream, isMute: false, delayMs: Date.now() < until.delay ? delayMs : 0 };
     pairs.add(pair);
     const close = (): void => {
       pairs.delete(pair);
@@ -46,14 +53,14 @@ export async function startWire(): Promise<Wire> {
       socket.on('error', close);
       socket.on('close', close);
     }
-    client.on('data', (chunk: Buffer) => later(() => upstream.write(chunk)));
+    client.on('data', (chunk: Buffer) => later(pair, () => upstream.write(chunk)));
     upstream.on('data', (chunk: Buffer) => {
-      if (Date.now() >= until.lose) later(() => client.write(chunk));
+      pair.isMute ||= Date.now() < until.lose;
+      if (!pair.isMute) later(pair, () => client.write(chunk));
     });
   });
-  /** Order is kept: all chunks of a time wait equally long. */
-  const later = (act: () => void): void => {
-    if (Date.now() < until.delay) setTimeout(act, delayMs);
+  const later = ({ delayMs: ms }: Pair, act: () => void): void => {
+    if (ms > 0) setTimeout(act, ms);
     else act();
   };
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -63,13 +70,12 @@ export async function startWire(): Promise<Wire> {
     cut,
     loseReplies(ms) {
       until.lose = Date.now() + ms;
-      // Nothing may come after what was swallowed.
       setTimeout(cut, ms);
     },
     delay(ms, byMs) {
       until.delay = Date.now() + ms;
       delayMs = byMs;
-      // The delayed are overtaken by what comes after the delay, which TCP never does: so they are cut.
+      for (const pair of pairs) pair.delayMs = Math.max(pair.delayMs, byMs);
       setTimeout(cut, ms);
     },
     refuse(ms) {

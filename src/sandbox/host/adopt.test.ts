@@ -78,6 +78,27 @@ describe('adopting a host', () => {
     await rig.close();
   });
 
+  it('a host that dies while it is greeted is followed by another, and nobody has to start twice', async () => {
+    const stateDir = mkdtempSync(path.join(tmpdir(), 'scriptorium-host-'));
+    const script = `
+      import { connectHost } from ${JSON.stringify(adoptUrl)};
+      await connectHost({ stateDir: ${JSON.stringify(stateDir)}, ownerGraceMs: 20000 });
+      console.log('greeted');
+      setInterval(() => {}, 1000);`;
+    // Two answers for the one that starts it; the next one is its last.
+    const first = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      env: { ...process.env, SCRIPTORIUM_FAILPOINTS: 'host.before-reply=kill@3' },
+    });
+    engines.push(first);
+    await new Promise((resolve) => first.stdout?.once('data', resolve));
+    const before = processesWith(`--state-dir\x00${stateDir}`);
+    const client = await connectHost({ stateDir, ownerGraceMs: 20_000 });
+    expect(before).not.toContain((await client.hello()).pid);
+    await client.shutdownHost();
+    await client.close();
+  });
+
   it('works in a folder whose path is longer than a socket address', async () => {
     const root = mkdtempSync(path.join(tmpdir(), 'scriptorium-host-'));
     const stateDir = path.join(root, 'x'.repeat(120), 'y'.repeat(60));

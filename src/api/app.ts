@@ -16,6 +16,7 @@ import type { ApiDeps } from './deps.ts';
 import { defaultLimits } from './deps.ts';
 import { failureOf } from './failure.ts';
 import { eventFeed } from './feed.ts';
+import { joinHosts } from './native/hosts/join.ts';
 import { operations } from './native/operations.ts';
 import type { Operation, Shared } from './operation.ts';
 
@@ -41,6 +42,11 @@ export function createApi(deps: ApiDeps): Hono<Vars> {
   app.get('/readyz', async (context) => {
     const readiness = await deps.ready();
     return context.json(readiness, readiness.ok ? 200 : 503);
+  });
+  app.post('/v1/hosts/join', async (context) => {
+    const engines = await joinHosts(deps.fleet, context.req.raw);
+    if (engines !== null) return context.json({ engines });
+    return respond(context, problem('unauthenticated', 'The token of this host is not of this cluster.'));
   });
   for (const operation of operations) {
     app.on(operation.method.toUpperCase(), honoPath(operation.path), (context) =>

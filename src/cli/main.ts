@@ -70,6 +70,53 @@ program
   .option('--allow-unisolated', 'run agents WITHOUT a sandbox; every session says so loudly')
   .action(ends(async (options) => (await import('./up.ts')).up(options, terminal)));
 
+program
+  .command('serve')
+  .description('start one process of a fleet on Postgres')
+  .requiredOption('--role <roles>', 'api, engine, or api,engine')
+  .option('--database-url <url>', 'the Postgres of the fleet (SCRIPTORIUM_DATABASE_URL)')
+  .requiredOption('--master-key-file <file>', '32 bytes that seal what is stored; the same for all')
+  .requiredOption(
+    '--cluster-secret-file <file>',
+    'secret by which processes know each other; the same for all',
+  )
+  .requiredOption('--data-dir <path>', 'folder for files and bundles that all processes of the fleet share')
+  .option('--listen <address>', 'where the api listens', '127.0.0.1:7717')
+  .option('--internal-listen <address>', 'where the engine listens for hosts and apis', '127.0.0.1:7718')
+  .option('--internal-address <address>', 'how they reach it, where that is another address')
+  .option('--host-lost-after <seconds>', 'a host that is away for so long is given up', '900')
+  .option('--drain <seconds>', 'a model that is speaking may go on for so long after SIGTERM', '10')
+  .option('--prices <file>', 'JSON file with prices of models')
+  .option('--json', 'print one line of JSON with url, internal_address and api_key')
+  .action(ends(async (options) => (await import('./serve.ts')).serve(options, terminal)));
+
+program
+  .command('host')
+  .description('lend this machine\u2019s sandboxes to a fleet')
+  .requiredOption('--join <url>', 'address of an api')
+  .requiredOption('--token-file <file>', 'what scriptorium host-token printed')
+  .requiredOption('--state-dir <path>', 'where the disks of sessions are')
+  .option(
+    '--bind </from:/to[:ro]>',
+    'show a folder of this machine in every sandbox; repeatable',
+    collect,
+    [],
+  )
+  .option('--allow-unisolated', 'run agents WITHOUT a sandbox where a session asks for none')
+  .option('--json', 'print one line of JSON with host_id')
+  .action(ends(async (options) => (await import('./host.ts')).host(options, terminal)));
+
+program
+  .command('host-token')
+  .description('mint the token with which a host joins')
+  .requiredOption('--cluster-secret-file <file>', 'the secret of the fleet')
+  .option('--name <name>', 'of the host: a-z, 0-9 and hyphens (default: a random one)')
+  .action(ends(async (options) => (await import('./host-token.ts')).hostToken(options, terminal)));
+
+talking('host-lost <host>', 'give a machine up that will not come back; its sessions go on elsewhere')
+  .option('--reason <text>', 'for the record')
+  .action(ends(async (id, options) => (await import('./host-lost.ts')).hostLost(id, options, terminal)));
+
 talking('run <task>', 'give an agent a task, watch it, and see the diff')
   .option('--repo <folder>', 'repository to work on, taken as it is, uncommitted work included')
   .option('--model <id>', 'model (SCRIPTORIUM_MODEL)')

@@ -102,7 +102,7 @@ describe('layers', () => {
     ]);
   });
 
-  it('lets cli use protocol alone, and only up.ts reach main.ts, lazily', () => {
+  it('lets cli use protocol alone, and only commands that start a process reach main.ts, lazily', () => {
     const planted = sources({
       'src/cli/run.ts':
         "import '../protocol/ids.ts';\nimport './up.ts';\nimport '../store/a.ts';\nimport('../main.ts');\n",

@@ -20,6 +20,9 @@ import { deleteFile } from './files/delete.ts';
 import { listFiles } from './files/list.ts';
 import { retrieveFile } from './files/retrieve.ts';
 import { uploadFile } from './files/upload.ts';
+import { listHosts } from './hosts/list.ts';
+import { declareHostLost } from './hosts/lost.ts';
+import { listWorkers } from './hosts/workers.ts';
 import { doctor } from './server/doctor.ts';
 import { fsck } from './server/fsck.ts';
 import { archiveSession } from './sessions/archive.ts';
@@ -77,5 +80,8 @@ export const operations: readonly Operation[] = [
   downloadFile,
   deleteFile,
   doctor,
+  listHosts,
+  declareHostLost,
+  listWorkers,
   fsck,
 ];

@@ -37,6 +37,12 @@ function strike(
   switch (fault.kind) {
     case 'kill-server':
       return topology.kill('server', choice);
+    case 'kill-database':
+      return topology.kill('database', choice);
+    case 'cut-one-of-database':
+    case 'cut-database':
+    case 'partition-database':
+      return attackDatabase(fault, topology, choice);
     case 'kill-host':
       return topology.kill('host', choice);
     case 'freeze-server':
@@ -62,6 +68,17 @@ function strike(
       stage.changeWeather(fault.weather, fault.ms);
       return true;
   }
+}
+
+function attackDatabase(
+  fault: Extract<Fault, { kind: 'cut-one-of-database' | 'cut-database' | 'partition-database' }>,
+  { databaseWires }: Topology,
+  choice: number,
+): boolean {
+  if (fault.kind === 'partition-database') databaseWires?.partition(choice, fault.ms);
+  else if (fault.kind === 'cut-database') databaseWires?.cut(choice);
+  else databaseWires?.cutOne(choice);
+  return databaseWires !== null;
 }
 
 function freeze(

@@ -20,7 +20,7 @@ const usage = `Usage: scriptorium chaos [options]
   --steps <n>         end the attack after so many tool calls (default: no limit)
   --sessions <n>      sessions at work at once (default: 8)
   --pace <ms>         from one fault to the next, on average (default: 700)
-  --store <engine>    sqlite (default)
+  --store <engine>    sqlite: one server (default); postgres: three servers and a host on a Postgres of their own
   --json              print the result as one line of JSON
   --keep              keep the folder of the run
 `;
@@ -57,24 +57,26 @@ if (values.help) {
   process.stdout.write(usage);
   process.exit(0);
 }
-if (values.store !== 'sqlite') refuse(`--store ${values.store} cannot be attacked yet`);
+const { store } = values;
+if (store !== 'sqlite' && store !== 'postgres') refuse(`--store ${store}: sqlite or postgres`);
 
 const folder = mkdtempSync(path.join(tmpdir(), 'scriptorium-chaos-'));
 // Sandboxes of other uids reach the witness's pipe below it.
 chmodSync(folder, 0o755);
-const stateDir = path.join(folder, 'data', 'host');
+const stateDirs = ['data', 'fleet'].map((name) => path.join(folder, name, 'host'));
 const options: RunOptions = {
   seed: count('seed', values.seed ?? String(Math.floor(Date.now() / 86_400_000)), 2 ** 31),
   seconds: count('seconds', values.seconds, 86_400),
   steps: values.steps === undefined ? Number.POSITIVE_INFINITY : count('steps', values.steps, 10_000_000),
   sessions: count('sessions', values.sessions, 200),
   paceMs: count('pace', values.pace, 3_600_000),
+  store,
   folder,
   sabotage: values.sabotage ?? null,
   say: (line) => process.stderr.write(`chaos: ${line}\n`),
 };
 
-process.on('exit', () => killAll(stateDir));
+process.on('exit', () => stateDirs.forEach(killAll));
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));
 
 const result = await run(options);

@@ -22,17 +22,32 @@ export type Fault =
   | { kind: 'delay-clients'; ms: number; byMs: number }
   | { kind: 'refuse-clients'; ms: number }
   | { kind: 'cut-model' }
-  | { kind: 'model-weather'; weather: ModelWeather; ms: number };
+  | { kind: 'model-weather'; weather: ModelWeather; ms: number }
+  /** Only where servers share a database. */
+  | { kind: 'kill-database' }
+  | { kind: 'cut-one-of-database' }
+  | { kind: 'cut-database' }
+  | { kind: 'partition-database'; ms: number };
 
 export type FaultKind = Fault['kind'];
 
 export type Planned = { afterMs: number; fault: Fault };
 
+/** Which places a process has: all of them where a server hands its own to the host that it starts. */
+export type Scope = 'all' | 'server' | 'host';
+
+export type PlanOptions = {
+  /** How long it is quiet between two faults, on average. */
+  paceMs?: number;
+  /** Whether there is a database beside the servers, to be attacked too. */
+  hasDatabase?: boolean;
+};
+
 export type Plan = {
   /** The next thing to do; there is always one. */
   next(): Planned;
   /** SCRIPTORIUM_FAILPOINTS of the next server that is started. */
-  nextLife(): string;
+  nextLife(scope: Scope): string;
   /** For whatever else has to be drawn, in an order of its own. */
   random(name: string): Random;
 };
@@ -59,19 +74,46 @@ const weights: readonly [FaultKind, number][] = [
   ['model-weather', 2],
 ];
 
-const kinds: readonly FaultKind[] = weights.flatMap(([kind, weight]) => Array(weight).fill(kind));
+/** The same, where there is a database. */
+const databaseWeights: readonly [FaultKind, number][] = [
+  ['kill-database', 1],
+  ['cut-one-of-database', 3],
+  ['cut-database', 2],
+  ['partition-database', 1],
+];
 
-/** `paceMs`: how long it is quiet between two faults, on average. */
-export function planOf(seed: number, paceMs = 700): Plan {
+function weighted(list: readonly [FaultKind, number][]): FaultKind[] {
+  return list.flatMap(([kind, weight]) => Array<FaultKind>(weight).fill(kind));
+}
+
+export function planOf(seed: number, { paceMs = 700, hasDatabase = false }: PlanOptions = {}): Plan {
   const faults = randomOf(`${seed}/faults`);
   const lives = randomOf(`${seed}/lives`);
-  const places = endless(lives, failpointNames.filter(canKill));
+  const kinds = weighted(hasDatabase ? [...weights, ...databaseWeights] : weights);
+  const isHosts = (name: string): boolean => name.startsWith('host.');
+  const killers = failpointNames.filter(canKill);
+  const places = {
+    all: endless(lives, killers),
+    server: endless(
+      lives,
+      killers.filter((name) => !isHosts(name) && !isEmbedded(name)),
+    ),
+    host: endless(lives, killers.filter(isHosts)),
+  };
   const troubles = endless(lives, troubleMakers);
   return {
-    next: () => ({ afterMs: Math.round(paceMs * (0.35 + faults.next() * 1.3)), fault: faultOf(faults) }),
-    nextLife: () => [killAt(places(), lives), troubles()(lives)].filter(Boolean).join(';'),
+    next: () => ({
+      afterMs: Math.round(paceMs * (0.35 + faults.next() * 1.3)),
+      fault: faultOf(faults, faults.pick(kinds)),
+    }),
+    nextLife: (scope) => [killAt(places[scope](), lives), troubles()(lives)].filter(Boolean).join(';'),
     random: (name) => randomOf(`${seed}/${name}`),
   };
+}
+
+/** Only the embedded store has a thread of its own to fail in. */
+function isEmbedded(name: FailpointName): boolean {
+  return name.startsWith('store.');
 }
 
 function canKill(name: FailpointName): boolean {
@@ -98,11 +140,13 @@ function endless<T>(random: Random, list: readonly T[]): () => T {
   };
 }
 
-function faultOf(random: Random): Fault {
-  const kind = random.pick(kinds);
+function faultOf(random: Random, kind: FaultKind): Fault {
   switch (kind) {
     case 'freeze-server':
-      return { kind, ms: random.between(200, 3_000) };
+      // Sometimes longer than a lease.
+      return { kind, ms: random.chance(0.9) ? random.between(200, 3_000) : random.between(11_000, 14_000) };
+    case 'partition-database':
+      return { kind, ms: random.chance(0.7) ? random.between(500, 4_000) : random.between(11_000, 16_000) };
     case 'freeze-host':
       return { kind, ms: random.between(200, 2_000) };
     case 'lose-replies':

@@ -1,34 +1,43 @@
-/** How long nothing happened after a death: from it to the next position of any log that any client sees. Pure. */
+/**
+ * How long a session stood still because the server that drove it died: from the death to the first event of the next
+ * owner, as a client sees it. Pure, and free of the machine's wall clock, which is under attack.
+ *
+ * Who owns a session shows in the fences of its log. Only sessions that were at work count, and only where nothing else
+ * died in between: how long those took says something about the attack only.
+ */
+import type { LogEvent } from './evidence.ts';
 import type { Death } from './topology.ts';
 
+/** When somebody first saw a position of a session's log. */
+export type News = { seq: number; monotonicMs: number };
+
 export type Recovery = {
-  /** Deaths from which the run came back before something else died. */
   count: number;
   p50Ms: number;
   p99Ms: number;
   maxMs: number;
   /** What the longest one followed. */
   slowest: string | null;
-  /** Deaths in the middle of another recovery: how long those took says something about the attack only. */
+  /** Takeovers in whose middle something else died. */
   interrupted: number;
 };
 
 type Dying = Pick<Death, 'monotonicMs' | 'role' | 'cause'>;
+type Takeover = { fromMs: number; untilMs: number };
 
-/** Both ascending, monotonic times. A death after which nothing came any more is none to recover from. */
-export function recoveriesOf(deaths: readonly Dying[], newsMs: readonly number[]): Recovery {
+export function recoveriesOf(
+  deaths: readonly Dying[],
+  sessions: readonly { log: readonly LogEvent[]; news: readonly News[] }[],
+): Recovery {
+  const servers = deaths.filter(({ role }) => role === 'server');
   const times: { ms: number; after: string }[] = [];
   let interrupted = 0;
-  for (const [index, { monotonicMs, role, cause }] of deaths.entries()) {
-    const nextNewsMs = newsMs.find((atMs) => atMs > monotonicMs);
-    if (nextNewsMs === undefined) continue;
-    const nextDeath = deaths[index + 1];
-    const before = deaths[index - 1];
-    const isDisturbed =
-      (nextDeath !== undefined && nextDeath.monotonicMs < nextNewsMs) ||
-      (before !== undefined && !newsMs.some((atMs) => atMs > before.monotonicMs && atMs < monotonicMs));
-    if (isDisturbed) interrupted++;
-    else times.push({ ms: nextNewsMs - monotonicMs, after: `${role} ${cause}` });
+  for (const { fromMs, untilMs } of sessions.flatMap(takeoversOf)) {
+    const between = servers.filter(({ monotonicMs }) => monotonicMs > fromMs && monotonicMs < untilMs);
+    const [death] = between;
+    // None: it was handed over for another reason, a freeze say.
+    if (between.length === 1 && death) times.push({ ms: untilMs - death.monotonicMs, after: death.cause });
+    else interrupted += between.length > 1 ? 1 : 0;
   }
   times.sort((a, b) => a.ms - b.ms);
   const at = (share: number): number =>
@@ -42,4 +51,20 @@ export function recoveriesOf(deaths: readonly Dying[], newsMs: readonly number[]
     slowest: last?.after ?? null,
     interrupted,
   };
+}
+
+/** From the last sign of one owner at work to the first of the next. */
+function takeoversOf({ log, news }: { log: readonly LogEvent[]; news: readonly News[] }): Takeover[] {
+  const takeovers: Takeover[] = [];
+  let before: LogEvent | null = null;
+  for (const event of log) {
+    if (event.fence === null) continue;
+    if (before && event.fence > (before.fence ?? 0) && before.type !== 'session.status_idle') {
+      const fromMs = news.findLast(({ seq }) => seq <= (before?.seq ?? 0))?.monotonicMs;
+      const untilMs = news.find(({ seq }) => seq >= event.seq)?.monotonicMs;
+      if (fromMs !== undefined && untilMs !== undefined) takeovers.push({ fromMs, untilMs });
+    }
+    before = event;
+  }
+  return takeovers;
 }

@@ -26,6 +26,7 @@ export function asJson(options: RunOptions, result: RunResult): JsonObject {
   const { verdict, recovery } = result;
   return {
     held: isHeld(result),
+    store: options.store,
     seed: options.seed,
     seconds: Math.round(result.attackMs / 1000),
     steps: result.steps,
@@ -56,7 +57,7 @@ export function asText(options: RunOptions, result: RunResult): string {
   const total = faults.reduce((sum, [, count]) => sum + Number(count), 0);
   const row = (name: string, value: string | number): string => `  ${name.padEnd(38)} ${value}`;
   return [
-    `seed ${options.seed}: ${result.steps} steps in ${Math.round(result.attackMs / 1000)} s, ${options.sessions} sessions, ${result.acknowledged} inputs acknowledged, ${result.readers} streams over ${result.connections} connections`,
+    `${options.store}, seed ${options.seed}: ${result.steps} steps in ${Math.round(result.attackMs / 1000)} s, ${options.sessions} sessions, ${result.acknowledged} inputs acknowledged, ${result.readers} streams over ${result.connections} connections`,
     '',
     `faults injected: ${total}`,
     ...faults.map(([name, count]) => row(name, Number(count))),
@@ -77,7 +78,7 @@ export function asText(options: RunOptions, result: RunResult): string {
     ...violationLines(verdict.violations),
     isHeld(result)
       ? 'every promise held'
-      : `BROKEN. The same attack again: scriptorium chaos --seed ${options.seed} --sessions ${options.sessions} --seconds ${options.seconds} --pace ${options.paceMs}`,
+      : `BROKEN. The same attack again: scriptorium chaos --store ${options.store} --seed ${options.seed} --sessions ${options.sessions} --seconds ${options.seconds} --pace ${options.paceMs}`,
   ].join('\n');
 }
 

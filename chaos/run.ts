@@ -5,23 +5,23 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JsonObject } from '../src/protocol/json.ts';
-import { defaultTenant } from '../src/protocol/tenant.ts';
 import type { Ask } from './ask.ts';
 import { asker, insist } from './ask.ts';
 import { check, type Verdict } from './check.ts';
 import { Clients } from './clients.ts';
-import { auditStore, readLogs } from './collect.ts';
+import { readStore } from './collect.ts';
 import type { Evidence, Group, SessionEvidence } from './evidence.ts';
 import { type Inflicted, inflict } from './inflict.ts';
 import type { Plan } from './plan.ts';
-import { planOf } from './plan.ts';
-import { type Recovery, recoveriesOf } from './recovery.ts';
+import { planOf, type Scope } from './plan.ts';
+import { type News, type Recovery, recoveriesOf } from './recovery.ts';
 import { type Stage, setStage } from './stage.ts';
 import type { Death, Topology } from './topology.ts';
 import { UpTopology } from './up-topology.ts';
 
 export type RunOptions = {
   seed: number;
+  store: 'sqlite' | 'postgres';
   /** Enough is asked for when so many steps are done. */
   steps: number;
   /** The attack ends then at the latest. */
@@ -51,13 +51,14 @@ export type RunResult = {
 };
 
 const readersOfSession = 3;
+const serversOfFleet = 3;
 const restLimitMs = 90_000;
 const apiKey = 'sk-scriptorium-chaos-0123456789abcdef';
 
 export async function run(options: RunOptions): Promise<RunResult> {
-  const plan = planOf(options.seed, options.paceMs);
+  const plan = planOf(options.seed, { paceMs: options.paceMs, hasDatabase: options.store === 'postgres' });
   const stage = await setStage(options.folder);
-  const topology = openTopology(options, plan, stage);
+  const topology = await makeTopology(options, plan, stage);
   // Clients reach whichever process serves now.
   const aiming = setInterval(() => aim(stage, topology), 20);
   try {
@@ -75,25 +76,29 @@ function aim(stage: Stage, topology: Topology): void {
   stage.clientWire.target = topology.address();
 }
 
-function openTopology(options: RunOptions, plan: Plan, stage: Stage): UpTopology {
+async function makeTopology(options: RunOptions, plan: Plan, stage: Stage): Promise<Topology> {
   const pauses = plan.random('pauses');
-  return new UpTopology({
-    dataDir: path.join(options.folder, 'data'),
-    binds: [stage.bind],
-    arguments: [],
-    env: {
-      SCRIPTORIUM_API_KEY: apiKey,
-      OPENAI_API_KEY: 'sk-rehearsal',
-      OPENAI_BASE_URL: stage.modelUrl,
-      // The attack is on loopback; nothing of the machine's settings is needed.
-      NO_PROXY: '*',
-    },
-    nextLife: () => [plan.nextLife(), options.sabotage].filter(Boolean).join(';'),
-    restartMs: () => pauses.between(0, 200),
-  });
+  const { bind } = stage;
+  const restartMs = (): number => pauses.between(0, 200);
+  const armed = (scope: Scope): string => [plan.nextLife(scope), options.sabotage].filter(Boolean).join(';');
+  const env = {
+    SCRIPTORIUM_API_KEY: apiKey,
+    OPENAI_API_KEY: 'sk-rehearsal',
+    OPENAI_BASE_URL: stage.modelUrl,
+  };
+  const common = { bind, env, restartMs };
+  if (options.store === 'sqlite') {
+    const dataDir = path.join(options.folder, 'data');
+    return new UpTopology({ ...common, dataDir, nextLife: () => armed('all') });
+  }
+  // Whoever attacks the embedded store needs no driver.
+  const { FleetTopology } = await import('./fleet-topology.ts');
+  const joinUrl = `http://127.0.0.1:${stage.clientWire.port}`;
+  const folder = path.join(options.folder, 'fleet');
+  return FleetTopology.make({ ...common, folder, joinUrl, servers: serversOfFleet, nextLife: armed });
 }
 
-type Field = { plan: Plan; stage: Stage; topology: UpTopology };
+type Field = { plan: Plan; stage: Stage; topology: Topology };
 
 async function attack(options: RunOptions, field: Field): Promise<RunResult> {
   const { stage, topology, plan } = field;
@@ -101,10 +106,12 @@ async function attack(options: RunOptions, field: Field): Promise<RunResult> {
   const ask = asker(url, apiKey);
   const startedMs = performance.now();
   const over = new AbortController();
-  const news: number[] = [];
+  const news = new Map<string, News[]>();
   let steps = 0;
-  const onNews = (group: Group): void => {
-    news.push(performance.now());
+  const onNews = (session: string, group: Group): void => {
+    const before = news.get(session) ?? [];
+    news.set(session, before);
+    before.push({ seq: group.seq, monotonicMs: performance.now() });
     for (const frame of group.frames) if (resultTypes.has(frame.type)) steps++;
     if (steps >= options.steps) over.abort();
   };
@@ -121,7 +128,7 @@ async function attack(options: RunOptions, field: Field): Promise<RunResult> {
         random: plan.random(`client ${index}`),
         readers: readersOfSession,
         wantsMore: () => !over.signal.aborted,
-        onNews,
+        onNews: (group) => onNews(session, group),
       }),
   );
   await sleep(options.seconds * 1000, undefined, { signal: over.signal }).catch(() => {});
@@ -134,18 +141,21 @@ async function attack(options: RunOptions, field: Field): Promise<RunResult> {
   await topology.calm();
   await Promise.all(clients.map((client) => client.settle()));
   const unrest = await untilRest(sessions, clients, ask);
-  const evidence = await collect({ sessions, unrest, clients, ask, field, options });
+  const evidence = await collect({ sessions, unrest, clients, ask, field });
   return {
     verdict: check(evidence),
     inflicted,
     deaths: topology.deaths,
     fired: topology.fired(),
-    recovery: recoveriesOf(topology.deaths, news),
+    recovery: recoveriesOf(
+      topology.deaths,
+      evidence.sessions.map(({ id, log }) => ({ log, news: news.get(id) ?? [] })),
+    ),
     steps,
     acknowledged: evidence.inputs.filter((input) => input.acknowledged.length > 0).length,
     readers: evidence.readers.length,
     connections: evidence.readers.reduce((sum, reader) => sum + reader.connections, 0),
-    starts: topology.starts,
+    starts: topology.starts(),
     attackMs,
   };
 }
@@ -250,19 +260,16 @@ type Collecting = {
   clients: Clients[];
   ask: Ask;
   field: Field;
-  options: RunOptions;
 };
 
-async function collect({ sessions, unrest, clients, ask, field, options }: Collecting): Promise<Evidence> {
+async function collect({ sessions, unrest, clients, ask, field }: Collecting): Promise<Evidence> {
   const { topology, stage } = field;
   const listed = await Promise.all(sessions.map((session) => listEvents(session, ask)));
   // Streams are live: a moment is enough, if they are as they should be.
   await untilCaughtUp(clients);
   const readers = (await Promise.all(clients.map((client) => client.stop()))).flat();
-  await topology.close();
-  const directory = path.join(options.folder, 'data', 'store');
-  const logs = await readLogs(directory, sessions);
-  const audits = await auditStore(directory, sessions, defaultTenant);
+  await topology.quit();
+  const { logs, audits } = await readStore(topology, sessions);
   const { deaths } = topology;
   return {
     sessions: sessions.map(

@@ -1,8 +1,10 @@
 /**
  * The processes under attack, whatever they are: what a run needs to know of them. `up` is one server with its host
- * (up-topology.ts); a fleet on one Postgres is another.
+ * (up-topology.ts); a fleet is several of each kind on one Postgres (fleet-topology.ts).
  */
-export type Role = 'server' | 'host';
+import type { Store } from '../src/store/store.ts';
+
+export type Role = 'server' | 'host' | 'database';
 
 export type Death = {
   role: Role;
@@ -13,21 +15,35 @@ export type Death = {
   cause: string;
 };
 
+/** The wires between servers and their database; `choice` picks the server. */
+export type DatabaseWires = {
+  /** One connection of one server: the one that says that it lives, or another. */
+  cutOne(choice: number): void;
+  cut(choice: number): void;
+  /** Nothing comes through, and nobody is told. */
+  partition(choice: number, ms: number): void;
+};
+
 export interface Topology {
-  /** Starts everything and goes on starting whatever dies, until `close`. */
+  /** Starts everything and goes on starting whatever dies, until `quit`. */
   open(): Promise<void>;
-  /** Where clients reach an api now; null while there is none. */
+  /** An api that serves now; null while there is none. */
   address(): { host: string; port: number } | null;
-  /** A running process of the role, by the run's choice among several; null while there is none. */
+  /** A running process of the role; null while there is none. */
   pidOf(role: Role, choice: number): number | null;
   /** Kills it; that is then no crash. */
   kill(role: Role, choice: number): boolean;
+  readonly databaseWires: DatabaseWires | null;
   /** From now on nothing is armed; what runs armed is replaced. */
   calm(): Promise<void>;
-  deaths: readonly Death[];
-  /** Failpoints that fired and did not kill: name and action, one entry each. */
+  readonly deaths: readonly Death[];
+  /** Failpoints that fired, `name=action`, one entry each. */
   fired(): string[];
-  starts: number;
-  /** Ends all of it in order. The data stays. */
+  starts(): number;
+  /** Ends servers and hosts in order; the store stays. */
+  quit(): Promise<void>;
+  /** When nobody else has it open. */
+  openStore(): Promise<Store>;
+  /** Ends what `quit` left. */
   close(): Promise<void>;
 }

@@ -11,6 +11,10 @@ export type Wire = {
   target: { host: string; port: number } | null;
   /** Breaks every connection, in the middle of whatever it carries. */
   cut(): void;
+  /** Breaks one of them. */
+  cutOne(choice: number): void;
+  /** For so long nothing comes through, and nobody is told; then it comes late. */
+  freeze(ms: number): void;
   /** For so long: requests arrive, answers do not; then the connections break. */
   loseReplies(ms: number): void;
   delay(ms: number, byMs: number): void;
@@ -29,13 +33,10 @@ type Pair = {
 
 export async function startWire(): Promise<Wire> {
   const pairs = new Set<Pair>();
-  const until = { lose: 0, delay: 0, refuse: 0 };
+  const until = { lose: 0, delay: 0, refuse: 0, freeze: 0 };
   let delayMs = 0;
   const cut = (): void => {
-    for (const { client, upstream } of pairs) {
-      client.resetAndDestroy();
-      upstream.destroy();
-    }
+    for (const pair of pairs) breakPair(pair);
   };
   const server: Server = createServer((client) => {
     client.on('error', () => client.destroy());
@@ -58,16 +59,21 @@ export async function startWire(): Promise<Wire> {
       pair.isMute ||= Date.now() < until.lose;
       if (!pair.isMute) later(pair, () => client.write(chunk));
     });
+    if (Date.now() < until.freeze) freezePair(pair, until.freeze - Date.now());
   });
-  const later = ({ delayMs: ms }: Pair, act: () => void): void => {
-    if (ms > 0) setTimeout(act, ms);
-    else act();
-  };
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const wire: Wire = {
     port: (server.address() as AddressInfo).port,
     target: null,
     cut,
+    cutOne(choice) {
+      const one = [...pairs][choice % Math.max(1, pairs.size)];
+      if (one) breakPair(one);
+    },
+    freeze(ms) {
+      until.freeze = Date.now() + ms;
+      for (const pair of pairs) freezePair(pair, ms);
+    },
     loseReplies(ms) {
       until.lose = Date.now() + ms;
       setTimeout(cut, ms);
@@ -89,4 +95,21 @@ export async function startWire(): Promise<Wire> {
       }),
   };
   return wire;
+}
+
+function breakPair({ client, upstream }: Pair): void {
+  client.resetAndDestroy();
+  upstream.destroy();
+}
+
+function freezePair({ client, upstream }: Pair, ms: number): void {
+  for (const socket of [client, upstream]) socket.pause();
+  setTimeout(() => {
+    for (const socket of [client, upstream]) socket.resume();
+  }, ms);
+}
+
+function later({ delayMs }: Pair, act: () => void): void {
+  if (delayMs > 0) setTimeout(act, delayMs);
+  else act();
 }

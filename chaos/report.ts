@@ -40,7 +40,7 @@ export function asJson(options: RunOptions, result: RunResult): JsonObject {
     results: verdict.results,
     mttr_ms: {
       deaths: result.deaths.length,
-      undisturbed: recovery.count,
+      sessions_taken_over: recovery.count,
       p50: Math.round(recovery.p50Ms),
       p99: Math.round(recovery.p99Ms),
       max: Math.round(recovery.maxMs),
@@ -69,10 +69,10 @@ export function asText(options: RunOptions, result: RunResult): string {
     '',
     row('calls in doubt (host killed under them)', `${verdict.inDoubt} of ${verdict.results}`),
     row(
-      'MTTR: a death to the next event',
+      "MTTR: death to the session's next event",
       `p50 ${ms(recovery.p50Ms)}, p99 ${ms(recovery.p99Ms)}, max ${ms(recovery.maxMs)}`,
     ),
-    row('', `of ${recovery.count} deaths; ${recovery.interrupted} more fell into a recovery`),
+    row('', `${recovery.count} sessions taken over; ${recovery.interrupted} more were hit again meanwhile`),
     row('slowest', recovery.slowest ?? 'none'),
     '',
     ...violationLines(verdict.violations),

@@ -134,24 +134,25 @@ export function leafHash(
   header: LeafHeader,
   commitments: { public: string; private: string | null },
 ): Uint8Array {
-  const leaf = canonicalJson({
-    organization: header.organization,
-    project: header.project,
-    stream: header.stream,
-    seq: header.seq,
-    id: header.id,
-    type: header.type,
-    schemaVersion: header.schemaVersion,
-    time: header.time,
+  // Canonical as it stands: a flat object whose members are written in the order of their names.
+  const leaf = JSON.stringify({
     actor: header.actor,
-    thread: header.thread,
-    turn: header.turn,
+    audience: header.audience,
     call: header.call,
     causation: header.causation,
     fence: header.fence,
-    audience: header.audience,
-    publicCommitment: commitments.public,
+    id: header.id,
+    organization: header.organization,
     privateCommitment: commitments.private,
+    project: header.project,
+    publicCommitment: commitments.public,
+    schemaVersion: header.schemaVersion,
+    seq: header.seq,
+    stream: header.stream,
+    thread: header.thread,
+    time: header.time,
+    turn: header.turn,
+    type: header.type,
   });
   return hash('sha256', `\0${leaf}`, 'buffer');
 }

@@ -7,16 +7,17 @@
  * - L1: the summary is reduced from exactly the events as they will be read.
  * - G3, G4: reservation, outbox and leaf hashes are in the events' own transaction.
  */
+import type { SQLInputValue } from 'node:sqlite';
 import type { JsonObject } from '../../protocol/json.ts';
-import type { Earlier } from '../admission.ts';
+import type { Earlier, StreamState } from '../admission.ts';
 import { refusalOf } from '../admission.ts';
 import type { TextAppend } from '../as-text.ts';
+import type { EventRow } from '../event-rows.ts';
 import { leastReaderVersion, sealEvents } from '../event-rows.ts';
-import { openText, sealText } from '../seal.ts';
+import { sealText } from '../seal.ts';
 import type { AppendResult } from '../store.ts';
 import type { Database } from './database.ts';
 import { putResources } from './resources.ts';
-import type { StreamRecord } from './streams.ts';
 import { findStream } from './streams.ts';
 
 export function append(database: Database, request: TextAppend, nowMs: number): AppendResult {
@@ -71,22 +72,46 @@ function createStream(
 function writeEvents(
   database: Database,
   request: TextAppend,
-  row: StreamRecord | null,
+  row: StreamState | null,
   time: string,
 ): { sealed: Uint8Array | null; members: JsonObject } {
   const { stream } = request;
-  const key = database.keys.of(stream);
+  const { keys, statements, summaries, summarize } = database;
+  const key = keys.of(stream);
   if (key === null) throw new Error(`${stream} has no key`);
-  const sealedBefore = row?.summary ?? null;
-  const before =
-    sealedBefore === null
-      ? null
-      : (JSON.parse(openText(key, [stream, 'summary'], sealedBefore)) as JsonObject);
-  const sealing = { key, head: row?.head ?? 0, time, summary: before, summarize: database.summarize };
-  const { rows, summary } = sealEvents(request, sealing);
-  for (const event of rows) database.statements.insertEvent.run(event);
+  const head = row?.head ?? 0;
+  const before = head === 0 ? null : summaries.at(stream, head, key);
+  const { rows, summary } = sealEvents(request, { key, head, time, summary: before, summarize });
+  for (const event of rows) statements.insertEvent.run(...valuesOf(event));
   if (summary === null) return { sealed: null, members: {} };
+  summaries.remember(stream, head + rows.length, summary);
   return { sealed: sealText(key, [stream, 'summary'], JSON.stringify(summary)), members: summary };
+}
+
+/** In the order of `insertEvent`'s columns. */
+function valuesOf(row: EventRow): SQLInputValue[] {
+  return [
+    row.organization,
+    row.project,
+    row.stream,
+    row.seq,
+    row.id,
+    row.type,
+    row.schemaVersion,
+    row.time,
+    row.actor,
+    row.thread,
+    row.turn,
+    row.call,
+    row.causation,
+    row.fence,
+    row.audience,
+    row.publicCommitment,
+    row.privateCommitment,
+    row.leafHash,
+    row.public,
+    row.private,
+  ];
 }
 
 function writeStream(
@@ -98,18 +123,18 @@ function writeStream(
     const value = next.summary.members[name];
     return typeof value === 'string' ? value : null;
   };
-  statements.advanceStream.run({
-    stream: request.stream,
-    head: next.head,
-    lastTimeMs: next.timeMs,
-    leastReader: leastReaderVersion,
-    wakeAt: request.wakeAt ?? null,
-    kind: member('kind'),
-    agentId: member('agent_id'),
-    status: member('status'),
-    archivedAt: member('archived_at'),
-    summary: next.summary.sealed,
-  });
+  statements.advanceStream.run(
+    request.stream,
+    next.head,
+    next.timeMs,
+    leastReaderVersion,
+    request.wakeAt ?? null,
+    member('kind'),
+    member('agent_id'),
+    member('status'),
+    member('archived_at'),
+    next.summary.sealed,
+  );
 }
 
 function writeRequest({ statements }: Database, request: TextAppend, firstSeq: number, head: number): void {

@@ -12,11 +12,13 @@ import { migrate } from './migrate.ts';
 import { migrations } from './migrations/index.ts';
 import type { Statements } from './statements.ts';
 import { prepareStatements } from './statements.ts';
+import { Summaries } from './thread/summaries.ts';
 
 export type Database = {
   db: DatabaseSync;
   statements: Statements;
   keys: Keys;
+  summaries: Summaries;
   summarize: Summarize;
 };
 
@@ -43,7 +45,8 @@ export function openDatabase(
     if (typeof sample?.stream === 'string' && !keys.opens(sample.stream)) {
       return refuse(db, { kind: 'master_key_wrong', path: masterKeyPath(directory) });
     }
-    return { status: 'ok', database: { db, statements, keys, summarize } };
+    const summaries = new Summaries(statements);
+    return { status: 'ok', database: { db, statements, keys, summaries, summarize } };
   } catch (error) {
     db.close();
     throw error;

@@ -6,14 +6,14 @@ import type { ListStreams, Tenant } from '../store.ts';
 import { timeBound } from '../time-bound.ts';
 import type { Database } from './database.ts';
 
-export type StreamRecord = StreamState & {
+type StreamRecord = StreamState & {
   wakeAt: number | null;
   createdAt: string;
   summary: Uint8Array | null;
 };
 
-export function findStream({ statements }: Database, stream: string): StreamRecord | null {
-  return (statements.streamById.get({ stream }) as StreamRecord | undefined) ?? null;
+export function findStream({ statements }: Database, stream: string): StreamState | null {
+  return (statements.streamState.get({ stream }) as StreamState | undefined) ?? null;
 }
 
 export function streamRow(database: Database, tenant: Tenant, stream: string): TextStreamRow | null {

@@ -28,27 +28,12 @@ export type ConnectOptions = {
 
 const POLL_MS = 10;
 const EXIT_TAKEN = 75;
-/** Hosts that may die while they are being greeted. */
-const attempts = 3;
 
 /** A client of the folder's host. The host is found or started now, and again after each loss. */
 export async function connectHost(options: ConnectOptions): Promise<HostClient> {
-  let hasAnswered = false;
-  const client = new HostClient(async () => {
-    const socket = await dialOrStart(options);
-    hasAnswered = true;
-    return socket;
-  });
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await client.hello();
-      return client;
-    } catch (error) {
-      // A host that was just dying when it was found: the next one is started. One that cannot start says so at once.
-      if (!(error instanceof HostUnreachable) || !hasAnswered || attempt === attempts) throw error;
-      hasAnswered = false;
-    }
-  }
+  const client = new HostClient(() => dialOrStart(options));
+  await client.hello();
+  return client;
 }
 
 /** Only finds: null where no host runs. An observer keeps no host alive. */

@@ -28,12 +28,18 @@ type Nothing = Record<string, never>;
 type Waiting = { resolve(result: unknown): void; reject(error: Error): void };
 type WireRead = Omit<ProcessRead, 'chunks'> & { chunks: { seq: number; stream: string; data: string }[] };
 
+/** There was a host, and it went away: the next one may answer. */
+class ConnectionLost extends HostUnreachable {}
+
+/** Hosts that may die while they are being greeted. */
+const greetings = 3;
+
 /** One connection, greeted. */
 class Connection {
   readonly #socket: Socket;
   readonly #waiting = new Map<number, Waiting>();
   #lastId = 0;
-  #end: HostUnreachable | null = null;
+  #end: ConnectionLost | null = null;
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -78,7 +84,7 @@ class Connection {
 
   #fail(reason: string): void {
     if (this.#end !== null) return;
-    this.#end = new HostUnreachable(reason);
+    this.#end = new ConnectionLost(reason);
     this.#socket.destroy();
     for (const waiting of this.#waiting.values()) waiting.reject(this.#end);
     this.#waiting.clear();
@@ -105,8 +111,15 @@ export class HostClient implements Executor {
     this.#connection?.close();
   }
 
-  hello(): Promise<HostHello> {
-    return this.#call('host/hello', { role: this.#role }) as Promise<HostHello>;
+  /** Whoever starts should not have to start twice because a host was just dying when it was found. */
+  async hello(): Promise<HostHello> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return (await this.#call('host/hello', { role: this.#role })) as HostHello;
+      } catch (error) {
+        if (!(error instanceof ConnectionLost) || this.#isClosed || attempt === greetings) throw error;
+      }
+    }
   }
 
   /** Ends the host and every sandbox it has. */

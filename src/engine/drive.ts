@@ -85,6 +85,11 @@ export class Driver {
     this.#wake?.();
   }
 
+  /** Nothing is being said, and what was said is in the log. */
+  #isDrained(): boolean {
+    return this.#isDraining && !this.#acts.isModelUnderWay && this.#facts.length === 0;
+  }
+
   /** Lets go without a word: the claim is void, or soon will be. */
   abandon(): void {
     this.#isAbandoned = true;
@@ -108,7 +113,7 @@ export class Driver {
       if (this.#isAbandoned) return 'fenced';
       if (this.#failure) throw this.#failure.error;
       if (this.#head > this.#state.seq) await this.#catchUp();
-      if (this.#stopped || (this.#isDraining && !this.#acts.isModelUnderWay)) {
+      if (this.#stopped || this.#isDrained()) {
         await this.putAside(this.#shell.nowMs());
         return 'stopped';
       }

@@ -81,6 +81,8 @@ export class Engine {
    */
   async drain(graceMs: number): Promise<void> {
     this.#isStopped = true;
+    // What is being claimed at this moment is driven, too, and then let go like the rest.
+    await this.#claiming?.catch(() => undefined);
     for (const driver of this.#drivers.values()) driver.drain();
     const patience = new AbortController();
     const tooLong = sleep(graceMs, undefined, { signal: patience.signal }).catch(() => undefined);

@@ -77,6 +77,8 @@ export async function runHost(options: RunOptions): Promise<RunningHost | { take
   const server = await HostServer.listen({ stateDir, host, ownerGraceMs, onAbandoned: end });
   const joining = fleet ? new Joining({ ...fleet, serve: (socket) => server.serve(socket) }) : null;
   joining?.start();
+  // The lock's holder is a child that keeps nobody alive: without this the process could end before its last step.
+  const presence = setInterval(() => {}, 60_000);
   const shutDown = async (): Promise<void> => {
     joining?.stop();
     rmSync(path.join(stateDir, 'host.sock'), { force: true });
@@ -84,6 +86,7 @@ export async function runHost(options: RunOptions): Promise<RunningHost | { take
     await server.close();
     lock.release();
     await lock.lost;
+    clearInterval(presence);
   };
   // Without the lock another host may start: two would fight over the same sandboxes.
   void lock.lost.then(end);

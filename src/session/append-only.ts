@@ -15,6 +15,11 @@ export class AppendOnly<T> implements Iterable<T> {
     return new AppendOnly<T>([], 0);
   }
 
+  /** The caller gives the array away. */
+  static of<T>(items: T[]): AppendOnly<T> {
+    return new AppendOnly<T>(items, items.length);
+  }
+
   push(...added: T[]): AppendOnly<T> {
     // A sibling version has grown beyond this one: branch off, or we would overwrite what it sees.
     const items = this.#items.length === this.length ? this.#items : this.#items.slice(0, this.length);

@@ -9,6 +9,7 @@ import type {
   OutboxMessage,
   Resource,
   ResourcePut,
+  Snapshot,
   StoredEvent,
   StreamRow,
 } from './store.ts';
@@ -19,6 +20,7 @@ export type TextResourcePut = Omit<ResourcePut, 'body'> & { body: string };
 export type TextResource = Omit<Resource, 'body'> & { body: string };
 export type TextStreamRow = Omit<StreamRow, 'summary'> & { summary: string | null };
 export type TextOutboxMessage = Omit<OutboxMessage, 'body'> & { body: string };
+export type TextSnapshot = Omit<Snapshot, 'data'> & { data: string };
 export type TextAppend = Omit<Append, 'events' | 'resources' | 'outbox'> & {
   events: TextNewEvent[];
   resources: TextResourcePut[];
@@ -72,4 +74,8 @@ export function streamRowOf(row: TextStreamRow): StreamRow {
 
 export function withBody<T extends { body: string }>(row: T): Omit<T, 'body'> & { body: JsonObject } {
   return { ...row, body: JSON.parse(row.body) as JsonObject };
+}
+
+export function snapshotOf(snapshot: TextSnapshot | null): Snapshot | null {
+  return snapshot === null ? null : { ...snapshot, data: JSON.parse(snapshot.data) as JsonObject };
 }

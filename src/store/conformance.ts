@@ -12,6 +12,7 @@ import { requestCases } from './conformance/request-cases.ts';
 import { resourceCases } from './conformance/resource-cases.ts';
 import type { Cases, Engine } from './conformance/scratch.ts';
 import { withScratch } from './conformance/scratch.ts';
+import { snapshotCases } from './conformance/snapshot-cases.ts';
 
 const groups: Record<string, Cases> = {
   log: logCases,
@@ -19,6 +20,7 @@ const groups: Record<string, Cases> = {
   ownership: claimCases,
   resources: resourceCases,
   proofs: proofCases,
+  snapshots: snapshotCases,
   crashes: crashCases,
   model: modelCases,
 };

@@ -22,6 +22,7 @@ import {
 } from 'node:crypto';
 import type { Json } from '../protocol/json.ts';
 import { canonicalJson } from '../protocol/json.ts';
+import type { TextSnapshot } from './as-text.ts';
 import type { StoredEvent } from './store.ts';
 
 const format = 1;
@@ -123,6 +124,29 @@ export function openSummary(
   } catch {
     return null;
   }
+}
+
+/** Its number and reader are part of its place: it can not be passed off as another one. */
+export function sealSnapshot(key: KeyObject, stream: string, snapshot: TextSnapshot): Uint8Array {
+  return sealText(key, snapshotPlace(stream, snapshot), snapshot.data);
+}
+
+/** A cache: one that does not open is as good as none. */
+export function openSnapshot(
+  keyOf: () => KeyObject | null,
+  stream: string,
+  row: { seq: number; reader: number; data: Uint8Array },
+): TextSnapshot | null {
+  try {
+    const key = keyOf();
+    return key === null ? null : { ...row, data: openText(key, snapshotPlace(stream, row), row.data) };
+  } catch {
+    return null;
+  }
+}
+
+function snapshotPlace(stream: string, { seq, reader }: { seq: number; reader: number }): Place {
+  return [stream, 'snapshot', String(seq), String(reader)];
 }
 
 export function payloadCommitment(salt: Uint8Array, value: Json): Uint8Array {

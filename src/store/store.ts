@@ -178,6 +178,15 @@ export type Reservation = Tenant & {
   costMicros: number | null;
 };
 
+/** A folded state, kept beside its log. A cache: what it says can always be had from the events. */
+export type Snapshot = {
+  /** The last event that is folded into it. */
+  seq: number;
+  /** What wrote it and can read it; the store takes no notice. */
+  reader: number;
+  data: JsonObject;
+};
+
 export type OutboxMessage = Tenant & { stream: string; id: string; kind: string; body: JsonObject };
 
 /** Thrown when the store cannot do its work now; nothing was changed, or the request key finds it. */
@@ -225,6 +234,13 @@ export interface Store {
   /** Leaves after `afterSeq` in order, at most `limit`; no payload is read. */
   leaves(stream: string, afterSeq: number, limit: number): Promise<Leaf[]>;
   reservation(tenant: Tenant, id: string): Promise<Reservation | null>;
+  /**
+   * Keeps the snapshot in place of the stream's last one; sealed as a summary is, and erased with the stream. Nothing
+   * happens where the stream is erased, has no event `seq` yet, or has a later snapshot of the same reader.
+   */
+  saveSnapshot(stream: string, snapshot: Snapshot): Promise<void>;
+  /** Null also where it does not open. Never beyond the stream's head. */
+  snapshot(stream: string): Promise<Snapshot | null>;
   /** The oldest undelivered messages; they stay until acknowledged. */
   pendingOutbox(limit: number): Promise<OutboxMessage[]>;
   ackOutbox(ids: string[]): Promise<void>;

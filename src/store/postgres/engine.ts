@@ -20,6 +20,7 @@ import type {
   OutboxMessage,
   Reservation,
   Resource,
+  Snapshot,
   Store,
   StoredEvent,
   StreamRow,
@@ -39,6 +40,7 @@ import type { Lease } from './membership.ts';
 import { Members, reapDead, standardLease, workers } from './membership.ts';
 import { leaves, read, readById } from './read.ts';
 import { listResources, resource, resourceByName } from './resources.ts';
+import { saveSnapshot, snapshot } from './snapshots.ts';
 import { listStreams, streamRow } from './streams.ts';
 import { Commits } from './touched/commits.ts';
 import type { Touched } from './touched/payload.ts';
@@ -148,6 +150,14 @@ class PostgresStore implements Store {
 
   reservation(tenant: Tenant, id: string): Promise<Reservation | null> {
     return this.#call(() => reservation(this.#database, tenant, id));
+  }
+
+  saveSnapshot(stream: string, snapshot: Snapshot): Promise<void> {
+    return this.#call(() => saveSnapshot(this.#database, stream, snapshot));
+  }
+
+  snapshot(stream: string): Promise<Snapshot | null> {
+    return this.#call(() => snapshot(this.#database, stream));
   }
 
   pendingOutbox(limit: number): Promise<OutboxMessage[]> {

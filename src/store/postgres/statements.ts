@@ -52,6 +52,17 @@ const sql = {
   keyOf: `SELECT wrapped FROM stream_keys WHERE stream = $1`,
   deleteKey: `DELETE FROM stream_keys WHERE stream = $1`,
 
+  // The lock makes an erasure that comes between take this row with it, or be seen here.
+  saveSnapshot: `INSERT INTO snapshots (organization, project, stream, seq, reader, data)
+    SELECT organization, project, stream, $2::int8, $3::int8, $4::bytea FROM streams
+    WHERE stream = $1 AND head >= $2::int8 AND erased_at IS NULL FOR SHARE
+    ON CONFLICT (stream) DO UPDATE SET seq = excluded.seq, reader = excluded.reader, data = excluded.data
+    WHERE snapshots.reader <> excluded.reader OR snapshots.seq < excluded.seq`,
+  snapshotOf: `SELECT n.seq, n.reader, n.data, k.wrapped FROM snapshots n
+    JOIN streams s ON s.stream = n.stream JOIN stream_keys k ON k.stream = n.stream
+    WHERE n.stream = $1 AND n.seq <= s.head`,
+  eraseSnapshot: `DELETE FROM snapshots WHERE stream = $1`,
+
   readEvents: `SELECT ${eventColumns} FROM events WHERE stream = $1 AND seq > $2::int8 ORDER BY seq LIMIT $3::int8`,
   readEvent: `SELECT ${eventColumns} FROM events WHERE stream = $1 AND id = $2`,
   eventsNamed: `SELECT e.stream, e.id, e.seq, e.time FROM unnest($1::text[], $2::text[]) AS n(stream, id)

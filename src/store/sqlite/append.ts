@@ -164,6 +164,7 @@ function erase({ db, statements, keys }: Database, stream: string, time: string)
   try {
     keys.destroy(stream);
     statements.eraseEvents.run({ stream });
+    statements.eraseSnapshot.run({ stream });
     statements.eraseStream.run({ stream, erasedAt: time });
   } finally {
     db.exec('PRAGMA secure_delete = FAST');

@@ -10,7 +10,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker as Thread } from 'node:worker_threads';
 import type { JsonObject } from '../../protocol/json.ts';
-import { appendAsText, eventOf, streamRowOf, withBody } from '../as-text.ts';
+import { appendAsText, eventOf, snapshotOf, streamRowOf, withBody } from '../as-text.ts';
 import { refusalError } from '../refusals.ts';
 import type {
   Append,
@@ -23,6 +23,7 @@ import type {
   OutboxMessage,
   Reservation,
   Resource,
+  Snapshot,
   Store,
   StoredEvent,
   StreamRow,
@@ -153,6 +154,15 @@ class SqliteStore implements Store {
 
   reservation(tenant: Tenant, id: string): Promise<Reservation | null> {
     return this.#call('reservation', { tenant, id });
+  }
+
+  async saveSnapshot(stream: string, snapshot: Snapshot): Promise<void> {
+    const { seq, reader, data } = snapshot;
+    await this.#call('saveSnapshot', { stream, snapshot: { seq, reader, data: JSON.stringify(data) } });
+  }
+
+  async snapshot(stream: string): Promise<Snapshot | null> {
+    return snapshotOf(await this.#call('snapshot', { stream }));
   }
 
   async pendingOutbox(limit: number): Promise<OutboxMessage[]> {

@@ -16,6 +16,7 @@ import { failureOf } from './failures.ts';
 import { ackOutbox, pendingOutbox, reservation } from './ledger.ts';
 import { leaves, read, readById } from './read.ts';
 import { listResources, resource, resourceByName } from './resources.ts';
+import { saveSnapshot, snapshot } from './snapshots.ts';
 import { listStreams, streamRow } from './streams.ts';
 import type { OperationName, Operations, Reply, Request, RequestOf, Touched } from './thread/wire.ts';
 
@@ -43,12 +44,14 @@ const handlers: Handlers = {
   resourceByName,
   reservation,
   pendingOutbox,
+  saveSnapshot,
+  snapshot,
   nextWakeAt,
   // The worker closes the database once the batch is answered.
   close: () => null,
 };
 
-const writes = new Set<OperationName>(['append', 'claim', 'release', 'reap', 'ackOutbox']);
+const writes = new Set<OperationName>(['append', 'claim', 'release', 'reap', 'ackOutbox', 'saveSnapshot']);
 
 export type Outcome = { replies: Reply[]; touched: Touched[] };
 

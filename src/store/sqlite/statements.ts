@@ -52,6 +52,15 @@ const sql = {
   readEvents: `SELECT ${eventColumns} FROM events WHERE stream = :stream AND seq > :afterSeq ORDER BY seq LIMIT :limit`,
   readEvent: `SELECT ${eventColumns} FROM events WHERE stream = :stream AND id = :eventId`,
 
+  saveSnapshot: `INSERT INTO snapshots (organization, project, stream, seq, reader, data)
+    SELECT organization, project, stream, :seq, :reader, :data FROM streams
+    WHERE stream = :stream AND head >= :seq AND erased_at IS NULL
+    ON CONFLICT (stream) DO UPDATE SET seq = excluded.seq, reader = excluded.reader, data = excluded.data
+    WHERE snapshots.reader <> excluded.reader OR snapshots.seq < excluded.seq`,
+  snapshotOf: `SELECT n.seq, n.reader, n.data FROM snapshots n JOIN streams s ON s.stream = n.stream
+    WHERE n.stream = :stream AND n.seq <= s.head`,
+  eraseSnapshot: `DELETE FROM snapshots WHERE stream = :stream`,
+
   requestOf: `SELECT hash, first_seq AS firstSeq, head FROM requests WHERE stream = :stream AND key = :key`,
   insertRequest: `INSERT INTO requests (organization, project, stream, key, hash, first_seq, head)
     VALUES (:organization, :project, :stream, :key, :hash, :firstSeq, :head)`,

@@ -72,6 +72,7 @@ async function commitPlan(
   if (!request.eraseStream) return { result, after: chain.after };
   await run(connection, 'deleteKey', [request.stream]);
   await run(connection, 'eraseEvents', [request.stream]);
+  await run(connection, 'eraseSnapshot', [request.stream]);
   await run(connection, 'eraseStream', [request.stream, time]);
   return { result, after: null };
 }

@@ -1,6 +1,13 @@
 /** What crosses between the caller's thread and the database's. JSON documents travel as text. */
 
-import type { TextAppend, TextEvent, TextOutboxMessage, TextResource, TextStreamRow } from '../../as-text.ts';
+import type {
+  TextAppend,
+  TextEvent,
+  TextOutboxMessage,
+  TextResource,
+  TextSnapshot,
+  TextStreamRow,
+} from '../../as-text.ts';
 import type { Refusal } from '../../refusals.ts';
 import type {
   AppendResult,
@@ -36,6 +43,8 @@ export type Operations = {
   resourceByName: { args: { kind: string; uniqueName: string }; result: TextResource | null };
   reservation: { args: { tenant: Tenant; id: string }; result: Reservation | null };
   pendingOutbox: { args: { limit: number }; result: TextOutboxMessage[] };
+  saveSnapshot: { args: { stream: string; snapshot: TextSnapshot }; result: null };
+  snapshot: { args: { stream: string }; result: TextSnapshot | null };
   nextWakeAt: { args: null; result: number | null };
   close: { args: null; result: null };
 };

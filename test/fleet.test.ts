@@ -21,6 +21,10 @@ function script(turn: Turn): Reply {
       ? bash('echo once >> ran.txt; sleep 3; wc -l < ran.txt')
       : { text: `lines ${said}` };
   if (userText.endsWith('speak')) return { text: 'word '.repeat(60), deltaChars: 5, eventDelayMs: 30 };
+  if (userText.endsWith('doomed')) {
+    if (outputs.length === 0) return bash('echo before > c.txt; sleep 60');
+    return outputs.length === 1 ? bash('ls') : { text: `saw ${said}` };
+  }
   if (userText.endsWith('twice'))
     return outputs.length < 2 ? bash(`echo ${outputs.length} >> a.txt; cat a.txt`) : { text: `saw ${said}` };
   return outputs.length === 0 ? bash("printf 'new\\n' > b.txt; echo made") : { text: 'Done.' };
@@ -280,5 +284,33 @@ describe('a fleet', () => {
       const copies = readdirSync(file, { recursive: true }).filter((name) => String(name).endsWith('a.txt'));
       expect(readFileSync(path.join(file, String(copies[0])), 'utf8')).toBe('one\n0\n1\n');
     }
+  });
+
+  it('goes on elsewhere when a machine is declared lost, and says so to everybody', patience, async () => {
+    const session = await begin('doomed');
+    const at = (name: string) => path.join(fleet.file(name), 'sessions', session, 'journal');
+    const places = ['one', 'two'];
+    await until(() => places.some((name) => existsSync(at(name))), 'it has a place');
+    await until(async () => (await typesOf(session)).includes('sandbox.ready'), 'it is laid out');
+    await sleep(500);
+    const place = places.findIndex((name) => existsSync(at(name)));
+    const id = hosts[place]?.line.host_id ?? '';
+    await expect(fleet.cli(urlOf(api), ['host-lost', id])).rejects.toThrow(/connected/);
+    hosts[place]?.child.kill('SIGKILL');
+    await until(async () => (await connected(urlOf(api))) === 1, 'the machine is gone');
+    await fleet.cli(urlOf(api), ['host-lost', id, '--reason', 'burnt']);
+    await idle(session);
+    expect(existsSync(at(places[1 - place] ?? ''))).toBe(true);
+    const events = await eventsOf(session);
+    expect(events.find(({ type }) => type === 'workspace_lost')).toMatchObject({ host: id });
+    const results = events.filter(({ type }) => type === 'agent.tool_result');
+    expect(results).toMatchObject([{ in_doubt: true, is_error: true }, { is_error: false }]);
+    const text = events.filter(({ type }) => type === 'agent.message').at(-1)?.content?.[0]?.text ?? '';
+    expect(text).toContain('is lost');
+    expect(text).toContain('a.txt');
+    expect(text).not.toContain('c.txt');
+    const back = await fleet.host(places[place] ?? '', urlOf(api));
+    await until(() => back.output().includes('connection to'), 'it is turned away');
+    expect(await hostsAt(urlOf(api))).toContainEqual(expect.objectContaining({ id, status: 'lost' }));
   });
 });

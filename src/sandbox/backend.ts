@@ -28,6 +28,8 @@ export type RunningSandbox = {
   /** A path of the port as the guest sees it, and back; the same, but without isolation. */
   inside(path: string): string;
   outside(path: string): string;
+  /** Stops all that the session runs, where that can be done; the answer lets it go on. */
+  freeze?(): () => void;
   /** Ends everything in it and settles once nothing is left (S5). */
   stop(): Promise<void>;
 };

@@ -6,7 +6,7 @@ import type { Duplex, Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { GuestLink } from './link.ts';
 
-export type StartedGuest = { link: GuestLink; stop(): Promise<void> };
+export type StartedGuest = { link: GuestLink; pid: number | null; stop(): Promise<void> };
 
 const MAX_ERROR_BYTES = 4096;
 /** A sandbox whose PID 1 cannot even exit is killed from outside. */
@@ -27,7 +27,7 @@ export async function startGuest(
   const stop = (): Promise<void> => stopGuest(child, link, exited);
   try {
     await link.ready;
-    return { link, stop };
+    return { link, pid: child.pid ?? null, stop };
   } catch (error) {
     await stop();
     return { problem: (await said()) || (error as Error).message };

@@ -199,6 +199,7 @@ function withProcessCall(
 ): Answer {
   const request = takeCall(params);
   return withSession(host, request, async (session) => {
+    session.thaw();
     const call = session.call(request.callId);
     if (call?.kind !== 'process')
       return {
@@ -239,6 +240,7 @@ async function callStatus(host: Host, params: Params): Answer {
   const request = takeCall(params);
   if (host.find(request.session) === undefined) return { kind: 'unknown' };
   return withSession(host, request, async (session) => {
+    session.thaw();
     const call = session.call(request.callId);
     // Begun by an earlier host: starting the sandbox finishes it.
     if (

@@ -2,7 +2,8 @@
  * One session on this host: its disk, its journal, its calls, and its sandbox while there is one.
  *
  * Promises
- * - A fence lower than the highest seen is refused, durably; a higher one is on disk before it is acted upon.
+ * - A fence lower than the highest seen is refused, durably; a higher one is on disk before it is acted upon. Calls that
+ *   were begun under a lower one are held still until the new owner asks about a call.
  * - L5, L6: a call is journalled before it starts and is started once for ever; asking again answers what is known.
  * - A sandbox that ended takes its running calls with it as `lost`; edits that were begun are finished by the next one.
  */
@@ -34,6 +35,7 @@ export class Session {
   /** Whether whoever uses the session must create its sandbox anew; false when it was only stopped for idleness. */
   #isGone = true;
   #fence = 0;
+  #thaw: (() => void) | null = null;
   #journal: Journal | null = null;
   readonly #calls = new Map<string, ProcessCall | EditsCall>();
   readonly #finished: ProcessCall[] = [];
@@ -134,9 +136,22 @@ export class Session {
       };
     if (fence > this.#fence) {
       this.#fence = fence;
+      // Before the new owner acts: what the old one began holds still until somebody asks about it.
+      this.#holdStill();
       await this.journal.append({ type: 'fence', fence });
     }
     return null;
+  }
+
+  #holdStill(): void {
+    if (this.#thaw !== null || this.runningCalls() === 0) return;
+    this.#thaw = this.sandbox?.freeze?.() ?? null;
+  }
+
+  /** The new owner has asked about a call: it knows of what runs. */
+  thaw(): void {
+    this.#thaw?.();
+    this.#thaw = null;
   }
 
   call(callId: string): ProcessCall | EditsCall | undefined {

@@ -9,6 +9,7 @@ import type { Refusal } from '../executor.ts';
 import { startGuest } from '../guest/start.ts';
 import { type BwrapOptions, commandLine } from './bubblewrap.ts';
 import { type CgroupPlaces, SandboxCgroups } from './cgroup.ts';
+import { freezeBelow } from './freeze.ts';
 
 export type LocalMachine = {
   programs: Programs;
@@ -66,6 +67,7 @@ export async function startLocal(
       network: 'none',
       warnings: warnings(machine, request),
     },
+    ...(started.pid === null ? {} : { freeze: () => freezeBelow(started.pid as number) }),
     oomKills: () => groups.oomKills(),
     inside: same,
     outside: same,

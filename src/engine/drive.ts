@@ -40,6 +40,7 @@ const readBatch = 1_000;
 
 export class Driver {
   #state: SessionState;
+  #snapshotSeq = 0;
   #facts: Emitted[] = [];
   /** The newest sequence that we know to exist; beyond what is folded, there is something to read. */
   #head: number;
@@ -109,6 +110,10 @@ export class Driver {
   }
 
   async #loop(): Promise<DriveEnd> {
+    const recalled = await this.#folded.recall(this.#claim.stream, this.#head);
+    this.#state = recalled.state;
+    this.#snapshotSeq = recalled.snapshotSeq;
+    if (this.#state.seq > 0) this.#shell.onFolded?.(this.#state);
     for (;;) {
       if (this.#isAbandoned) return 'fenced';
       if (this.#failure) throw this.#failure.error;
@@ -128,7 +133,10 @@ export class Driver {
           this.#state.seq,
           this.#wakeAt(),
         );
-        if (released === 'ok') return 'rested';
+        if (released === 'ok') {
+          this.#folded.rested(this.#claim.stream, { state: this.#state, snapshotSeq: this.#snapshotSeq });
+          return 'rested';
+        }
         if (released === 'fenced') return 'fenced';
         await this.#catchUp();
         continue;

@@ -5,8 +5,11 @@
  * is asked goes on serving.
  */
 import { canonicalJson, type JsonObject } from '../protocol/json.ts';
-import type { Leaf, Store, StoredEvent, StreamRow, Tenant } from '../store/store.ts';
+import { decodeState, encodeState, snapshotReader } from '../session/snapshot.ts';
+import { initialState, type SessionState } from '../session/state.ts';
+import type { Leaf, Snapshot, Store, StoredEvent, StreamRow, Tenant } from '../store/store.ts';
 import { StoreUnavailable } from '../store/store.ts';
+import { foldStored } from './folded-sessions.ts';
 import type { Finding } from './fsck-walk.ts';
 import { Walk } from './fsck-walk.ts';
 
@@ -84,8 +87,9 @@ export async function fsckStream(
   row: StreamRow,
 ): Promise<{ events: number; findings: Finding[] }> {
   const walk = new Walk(row.stream);
+  const refold = refoldUpTo(await store.snapshot(row.stream));
   while (walk.seq < row.head && walk.unreadable < maxUnreadable) {
-    if (!(await step(store, row, walk))) break;
+    if (!(await step(store, row, walk, refold))) break;
   }
   if (walk.unreadable >= maxUnreadable)
     walk.find('G4', null, `${maxUnreadable} events can not be opened; what follows was not read`);
@@ -94,12 +98,15 @@ export async function fsckStream(
     walk.find('L1', null, 'its key is gone, though it was not deleted: its payloads can not be read');
   if (walk.unreadable > 0) return { events: walk.events, findings: walk.findings };
   await compareHead(store, row, walk);
-  if (walk.erased === 0) compareSummary(row, walk);
+  if (walk.erased === 0) {
+    compareSummary(row, walk);
+    compareSnapshot(refold, walk);
+  }
   return { events: walk.events, findings: walk.findings };
 }
 
 /** Takes the next events; false where there are none. */
-async function step(store: Store, row: StreamRow, walk: Walk): Promise<boolean> {
+async function step(store: Store, row: StreamRow, walk: Walk, refold: Refold | null): Promise<boolean> {
   const limit = Math.min(batch, row.head - walk.seq);
   const read = (await attempt(store, row.stream, walk.seq, limit)) ?? (await readOne(store, row, walk));
   if (read === null) return true;
@@ -108,7 +115,10 @@ async function step(store: Store, row: StreamRow, walk: Walk): Promise<boolean> 
     return false;
   }
   const leaves = new Map(read.leaves.map((leaf) => [leaf.seq, leaf]));
-  for (const event of read.events) walk.take(event, leaves.get(event.seq) ?? null);
+  for (const event of read.events) {
+    walk.take(event, leaves.get(event.seq) ?? null);
+    if (refold !== null && event.seq <= refold.snapshot.seq) refold.state = foldStored(refold.state, event);
+  }
   return true;
 }
 
@@ -142,6 +152,22 @@ async function compareHead(store: Store, row: StreamRow, walk: Walk): Promise<vo
 function compareSummary(row: StreamRow, walk: Walk): void {
   const message = row.erased ? null : summaryProblem(walk.summary, row.summary);
   if (message !== null) walk.find('L1', null, message);
+}
+
+type Refold = { snapshot: Snapshot; state: SessionState };
+
+/** Another release's snapshot is nobody's to judge: this one does not read it either. */
+function refoldUpTo(snapshot: Snapshot | null): Refold | null {
+  return snapshot?.reader === snapshotReader ? { snapshot, state: initialState } : null;
+}
+
+function compareSnapshot(refold: Refold | null, walk: Walk): void {
+  if (refold === null || refold.snapshot.seq > walk.seq) return;
+  const { seq, data } = refold.snapshot;
+  const folded = JSON.parse(JSON.stringify(encodeState(refold.state))) as JsonObject;
+  const names = Object.keys({ ...data, ...folded }).filter((name) => differs(name, folded, data));
+  if (names.length > 0) walk.find('L1', seq, `its snapshot differs from the log in ${names.join(', ')}`);
+  else if (decodeState(data) === null) walk.find('L1', seq, 'its snapshot is not a state');
 }
 
 function summaryProblem(rebuilt: JsonObject | null, stored: JsonObject | null): string | null {

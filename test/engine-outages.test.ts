@@ -144,6 +144,67 @@ describe('a session that breaks its driver', () => {
     expect(room.executor.started).toHaveLength(1);
   });
 
+  it('at every attempt is stopped with the reason, its calls closed first, and tries anew at the next message (L4)', async () => {
+    // Behind the store's clock: what is put aside is due at once.
+    room.aheadMs = -1_000_000;
+    await room.open((turn) =>
+      turn.userText === 'go' && turn.toolOutputs.length === 0
+        ? { toolCalls: [{ name: 'bash', arguments: { command: 'x' } }] }
+        : { text: 'done' },
+    );
+    room.executor.createSandbox = () => Promise.reject(new TypeError('a bug for ever'));
+    const session = await room.createSession({ bash: 'always_allow' }, message('go'));
+    const log = await room.until(session, idleAfter(1));
+    expect(idles(log)).toEqual([{ type: 'retries_exhausted' }]);
+    expect(room.errors.map(text)).toEqual(Array.from({ length: 10 }, () => 'a bug for ever'));
+    const ending = log.slice(log.findIndex((e) => e.type === 'intent') + 1).map((e) => e.type);
+    expect(ending.slice(0, 3)).toEqual(['agent.tool_result', 'session.error', 'turn.ended']);
+    expect(log.find((e) => e.type === 'agent.tool_result')?.public).toMatchObject({ in_doubt: true });
+    expect(log.find((e) => e.type === 'session.error')?.public.error).toEqual({
+      type: 'unknown_error',
+      message: 'The engine failed 10 times in a row at this turn and stopped it: a bug for ever',
+      retry_status: { type: 'exhausted' },
+    });
+    await room.send(session, message('again'));
+    expect(idles(await room.until(session, idleAfter(2))).at(-1)).toEqual({ type: 'end_turn' });
+    expect(room.errors).toHaveLength(10);
+  });
+
+  it('by a model call that breaks each time is stopped too, though every attempt writes its intent (G3)', async () => {
+    room.aheadMs = -1_000_000;
+    await room.open(() => ({ text: 'done' }));
+    room.between = (store) => {
+      let broken = true;
+      return through(store, (method, args, go) => {
+        if (appends(method, args, 'session.error')) broken = false;
+        if (broken && appends(method, args, 'model.response')) throw new TypeError('a bug at the answer');
+        return go();
+      });
+    };
+    await room.engine.stop();
+    await room.startEngine();
+    const session = await room.createSession({}, message('go'));
+    const log = await room.until(session, idleAfter(1));
+    expect(idles(log)).toEqual([{ type: 'retries_exhausted' }]);
+    const calls = log.filter((e) => e.type === 'model.intent').map((e) => String(e.call));
+    expect(calls).toHaveLength(10);
+    for (const id of calls) expect((await room.store.reservation(tenant, id))?.settledAt).not.toBeNull();
+    await room.send(session, message('again'));
+    expect(idles(await room.until(session, idleAfter(2))).at(-1)).toEqual({ type: 'end_turn' });
+  });
+
+  it('by a log that cannot be folded stays aside, and is told of, when even the stop cannot be written', async () => {
+    room.aheadMs = -1_000_000;
+    await room.open(() => ({ text: 'done' }));
+    const broken = await room.createSession({}, message('go'), event('turn.started', {}));
+    await room.until(broken, () => room.errors.length > 12);
+    expect((await room.log(broken)).map((e) => e.type)).toEqual([
+      'session.created',
+      'user.message',
+      'turn.started',
+    ]);
+  });
+
   it('even by a log that cannot be folded is put aside, not kept, and others go on', async () => {
     await room.open(() => ({ text: 'done' }));
     const broken = await room.createSession({}, message('go'), event('turn.started', {}));

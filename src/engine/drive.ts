@@ -16,6 +16,7 @@ import type { SessionState } from '../session/state.ts';
 import type { AppendResult, Claim, Store, StoredEvent } from '../store/store.ts';
 import type { Acts, Facts, Started } from './acts.ts';
 import { type FoldedSessions, foldStored } from './folded-sessions.ts';
+import { giveUp } from './give-up.ts';
 import type { Shell } from './realize.ts';
 import { realize } from './realize.ts';
 
@@ -52,6 +53,7 @@ export class Driver {
   #failure: { error: unknown } | null = null;
   #wake: (() => void) | null = null;
   #isOver = false;
+  #hasAdvanced = false;
   readonly #claim: Claim;
   readonly #store: Store;
   readonly #folded: FoldedSessions;
@@ -145,6 +147,28 @@ export class Driver {
     }
   }
 
+  /**
+   * Whether an act came to its end under this driver, and that is in the log. What is written because an act is begun,
+   * or begun again, is no progress: a driver that fails at every act writes it every time.
+   */
+  get hasAdvanced(): boolean {
+    return this.#hasAdvanced;
+  }
+
+  /** Ends a turn that the engine cannot go on with, saying why; false where there is nothing that could be ended. */
+  async giveUp(message: string): Promise<boolean> {
+    for (;;) {
+      await this.#catchUp();
+      const facts = giveUp(this.#state, this.#shell, message);
+      if (facts === null) return false;
+      const plan = planFrom(this.#state);
+      addFacts(plan, facts);
+      const { status } = await this.#append(plan);
+      if (status === 'ok') this.#state = plan.state;
+      if (status !== 'moved') return status === 'ok';
+    }
+  }
+
   /** Gives the session back unfinished, to be claimed again from `wakeAtMs` on. */
   async putAside(wakeAtMs: number): Promise<void> {
     const { organization, project, stream, fence } = this.#claim;
@@ -181,7 +205,11 @@ export class Driver {
       if (result.status === 'conflict' && result.reason === 'missing') return 'fenced';
       if (result.status !== 'ok') throw new Error(`append refused: ${JSON.stringify(result)}`);
       this.#state = plan.state;
-      for (const { onSettled } of this.#facts.splice(0, taken)) onSettled?.(true);
+      for (const { onSettled } of this.#facts.splice(0, taken)) {
+        // What an act emits on its way is heard by it; its end is heard by nobody.
+        if (onSettled === undefined) this.#hasAdvanced = true;
+        onSettled?.(true);
+      }
       if (failpoints.on && taken > 0) await failpoint('engine.after-result-append');
       if (failpoints.on && plan.starts.length > 0) await failpoint('engine.after-intent-append');
     }
@@ -191,14 +219,7 @@ export class Driver {
 
   /** Facts, what follows from them, and the intents of the acts that come next: one append. */
   #plan(facts: Facts[]): Plan {
-    const plan: Plan = {
-      events: [],
-      state: this.#state,
-      starts: [],
-      settled: undefined,
-      reserved: null,
-      isCallPutOff: false,
-    };
+    const plan = planFrom(this.#state);
     for (const fact of facts) addFacts(plan, fact);
     for (let guard = 0; this.#planRecord(plan); guard++) {
       if (guard > maxRecordsPerPlan) throw new Error('decide does not settle');
@@ -288,6 +309,10 @@ export class Driver {
     });
     this.#wake = null;
   }
+}
+
+function planFrom(state: SessionState): Plan {
+  return { events: [], state, starts: [], settled: undefined, reserved: null, isCallPutOff: false };
 }
 
 function addFacts(plan: Plan, facts: Facts): void {

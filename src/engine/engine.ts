@@ -36,11 +36,17 @@ const hostAwayMs = 5_000;
 /** A session whose driver fails again and again is left alone for longer and longer, up to this. */
 const firstPoisonMs = 250;
 const maxPoisonMs = 60_000;
+/** A turn at which drivers fail so many times in a row is ended with the reason. */
+const maxFailures = 10;
 
 export class Engine {
   readonly #options: EngineOptions;
   readonly #drivers = new Map<string, Driver>();
   readonly #ending = new Set<Promise<void>>();
+  /**
+   * How often in a row a session's driver failed here. Of the process, on purpose: counting in the log would write to
+   * what may be the very thing that fails, and another process, maybe of a release that mends it, may well succeed.
+   */
   readonly #failures = new Map<string, number>();
   #member: Membership | null = null;
   #isStopped = true;
@@ -210,21 +216,35 @@ export class Engine {
   async #untilRest(claim: Claim, driver: Driver): Promise<void> {
     const { stream } = claim;
     try {
-      if ((await driver.run()) === 'rested') this.#failures.delete(stream);
+      // Whoever fences us counts for itself.
+      if ((await driver.run()) !== 'stopped') this.#failures.delete(stream);
     } catch (error) {
       // Nobody's fault and nothing new: the log waits for the host, not this process.
       if (error instanceof HostAway) return this.#giveBack(stream, driver, hostAwayMs);
       this.#complain(error, stream);
       if (error instanceof StoreUnavailable) await this.#giveBack(stream, driver, rejoinMs);
-      else await this.#giveBack(stream, driver, this.#poisonMs(stream));
+      else await this.#giveBack(stream, driver, await this.#afterBug(stream, driver, error));
     }
   }
 
-  /** A driver that failed by a bug must not spin: the session comes back later, and later still. */
-  #poisonMs(stream: string): number {
-    const failures = (this.#failures.get(stream) ?? 0) + 1;
+  /**
+   * A driver that failed by a bug must not spin: the session comes back later, and later still, and in the end its turn
+   * is stopped with a reason. What cannot even be stopped stays aside, and is told of every time.
+   */
+  async #afterBug(stream: string, driver: Driver, error: unknown): Promise<number> {
+    const failures = driver.hasAdvanced ? 1 : (this.#failures.get(stream) ?? 0) + 1;
     this.#failures.set(stream, failures);
-    return Math.min(maxPoisonMs, firstPoisonMs * 2 ** failures);
+    if (failures < maxFailures) return Math.min(maxPoisonMs, firstPoisonMs * 2 ** failures);
+    try {
+      const message = error instanceof Error ? error.message : String(error);
+      const reason = `The engine failed ${failures} times in a row at this turn and stopped it: ${message}`;
+      if (!(await driver.giveUp(reason))) return maxPoisonMs;
+      this.#failures.delete(stream);
+      return 0;
+    } catch (another) {
+      this.#complain(another, stream);
+      return another instanceof StoreUnavailable ? rejoinMs : maxPoisonMs;
+    }
   }
 
   /** Until the store takes it, or somebody else has it; a session that we kept would be driven by nobody. */

@@ -284,7 +284,7 @@ function endTurn(
   }
 }
 
-function endWith(
+export function endWith(
   turn: Turn,
   reason: StopReason,
   details: StopDetails,

@@ -12,38 +12,36 @@ async function main(openModule: string, directory: string, round: string): Promi
   const { open } = (await import(openModule)) as Pick<Engine, 'open'>;
   const store = await open(directory);
   const tenant = { organization: 'org_one', project: 'proj_one' };
-  const drive = async (stream: string): Promise<void> => {
-    for (let n = 0; ; n++) {
-      const id = `${stream}-${round}-${n}`;
-      const bare = {
-        type: 'test.happened',
-        actor: 'child',
-        thread: null,
-        turn: null,
-        call: null,
-        causation: null,
-      };
-      const event = {
-        ...bare,
-        id,
-        audience: 'public' as const,
-        public: { id },
-        private: { pad: id.repeat(40) },
-      };
-      const request = { key: id, hash: 'h' };
-      const create = round === '0' && n === 0;
-      const result = await store.append({
-        ...tenant,
-        stream,
-        create,
-        request,
-        events: [event, { ...event, id: `${id}+` }],
-      });
-      if (result.status !== 'ok') throw new Error(`append ended as ${result.status}`);
-      writeSync(1, `${JSON.stringify({ stream, id, firstSeq: result.firstSeq })}\n`);
-    }
+  const append = async (stream: string, n: number, create: boolean): Promise<void> => {
+    const id = `${stream}-${round}-${n}`;
+    const bare = {
+      type: 'test.happened',
+      actor: 'child',
+      thread: null,
+      turn: null,
+      call: null,
+      causation: null,
+    };
+    const event = {
+      ...bare,
+      id,
+      audience: 'public' as const,
+      public: { id },
+      private: { pad: id.repeat(40) },
+    };
+    const request = { key: id, hash: 'h' };
+    const events = [event, { ...event, id: `${id}+` }];
+    const result = await store.append({ ...tenant, stream, create, request, events });
+    if (result.status !== 'ok') throw new Error(`append ended as ${result.status}`);
+    writeSync(1, `${JSON.stringify({ stream, id, firstSeq: result.firstSeq })}\n`);
   };
-  await Promise.all(Array.from({ length: streams }, (_, n) => drive(`k${n}`)));
+  const names = Array.from({ length: streams }, (_, n) => `k${n}`);
+  // All of them before the first is written to again: later rounds find them there.
+  if (round === '0') await Promise.all(names.map((stream) => append(stream, 0, true)));
+  const drive = async (stream: string): Promise<void> => {
+    for (let n = 1; ; n++) await append(stream, n, false);
+  };
+  await Promise.all(names.map(drive));
 }
 
 const [openModule, directory, round] = process.argv.slice(2);

@@ -20,10 +20,13 @@ type Of<O extends string> = {
 /** The streams that were as they had been read, and so were written. */
 export async function write(connection: Connection, chains: readonly Chain[]): Promise<Set<string>> {
   const statement = new Statement();
-  statement.with('input', inputOf(statement, chains));
+  // In the order of names, which is the order of everybody's locks: a lateral look-up goes row by row.
+  const ordered = chains.toSorted((one, other) => (one.base.stream < other.base.stream ? -1 : 1));
+  statement.with('input', inputOf(statement, ordered));
   statement.with(
     'locked',
-    'SELECT s.stream FROM streams s JOIN input i ON i.stream = s.stream ORDER BY s.stream FOR NO KEY UPDATE OF s',
+    `SELECT i.*, s.tid FROM input i CROSS JOIN LATERAL
+      (SELECT ctid AS tid FROM streams WHERE stream = i.stream FOR NO KEY UPDATE) s`,
   );
   const guards = [...requestsOf(statement, chains), ...settlesOf(statement, chains)];
   statement.with('updated', updateOf(guards));
@@ -112,13 +115,16 @@ function sealedSummary({ after }: Chain): Uint8Array | null {
   return sealText(after.key, [after.stream, 'summary'], JSON.stringify(after.summary));
 }
 
+/**
+ * By the place of the row that was locked: whatever the planner believes of the table, that is one page. A row that was
+ * changed while its lock was waited for has moved, and counts as one that is not as it was read.
+ */
 function updateOf(guards: readonly string[]): string {
   return `UPDATE streams s SET head = i.head, last_time_ms = i.time_ms,
       least_reader = greatest(s.least_reader, ${leastReaderVersion}),
       wake_at = CASE WHEN i.wake_at IS NULL THEN s.wake_at ELSE least(coalesce(s.wake_at, i.wake_at), i.wake_at) END,
       kind = i.kind, agent_id = i.agent_id, status = i.status, archived_at = i.archived_at, summary = i.summary
-    FROM input i JOIN locked l ON l.stream = i.stream
-    WHERE s.stream = i.stream AND s.head = i.base_head AND s.last_time_ms <= i.time_ms AND s.erased_at IS NULL
+    FROM locked i WHERE s.ctid = i.tid AND s.stream = i.stream AND s.head = i.base_head AND s.last_time_ms <= i.time_ms AND s.erased_at IS NULL
       AND (i.fence IS NULL OR (s.fence = i.fence AND s.owner IS NOT NULL))
       ${guards.map((guard) => `AND ${guard}`).join(' ')}
     RETURNING s.stream, s.organization, s.project`;

@@ -36,6 +36,16 @@ export async function ask<R extends object>(
 /** More than the server's own limit, so that it is the server who says so where it can. */
 const networkMarginMs = 2_000;
 
+const settings = {
+  synchronous_commit: 'on',
+  client_min_messages: 'error',
+  bytea_output: 'hex',
+  // Every statement of ours has its index and one good plan: planning it for each execution costs more than running it,
+  // and compiling it a hundred times more.
+  plan_cache_mode: 'force_generic_plan',
+  jit: 'off',
+};
+
 function configOf(address: Address, limits: Limits, name: string): pg.ClientConfig {
   return {
     ...address,
@@ -50,7 +60,9 @@ function configOf(address: Address, limits: Limits, name: string): pg.ClientConf
     query_timeout: limits.statementTimeoutMs + networkMarginMs,
     // Ours never wait inside a transaction; a process that froze there must not hold its locks.
     idle_in_transaction_session_timeout: 10_000,
-    options: '-c synchronous_commit=on -c client_min_messages=error -c bytea_output=hex',
+    options: Object.entries(settings)
+      .map(([name, value]) => `-c ${name}=${value}`)
+      .join(' '),
   } as pg.ClientConfig;
 }
 

@@ -119,7 +119,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       isolation: options.allowUnisolated ? 'none' : 'bubblewrap',
       ready: () => readiness({ store: store.nextWakeAt(), host: host.hello() }),
       doctor: () => doctor({ dataDir, model: options.model }),
-      fleet: fleetDesk(store, async () => fleet.hosts(), null),
+      fleet: fleetDesk(store, () => fleet.hostsNow(), null),
     });
     const http = await listenHttp(api.fetch, options.port, options.host ?? '127.0.0.1');
     undo.push(() => http.close(closing));

@@ -69,7 +69,7 @@ export class Hands {
     });
     if (info instanceof HostAway) return this.#loseWorkspace(host ?? '', state, shell, emit);
     if (isRefusal(info)) {
-      emit([draft(shell.mint, state, 'sandbox.failed', { message: info.message }, {})]);
+      void emit([draft(shell.mint, state, 'sandbox.failed', { message: info.message }, {})]);
       return { ok: false, message: `The sandbox could not be started: ${info.message}` };
     }
     // Also where it runs already and the log does not say so: whoever started it did not live to tell.
@@ -131,7 +131,7 @@ export class Hands {
     }
     const { repository } = config;
     if (!repository) {
-      emit([
+      void emit([
         draft(shell.mint, state, 'sandbox.ready', { repository: null }, { private: { baseCommit: null } }),
       ]);
       return { ok: true };
@@ -152,7 +152,7 @@ export class Hands {
         retry_status: { type: 'retrying' as const },
         repository_url: null,
       };
-      emit([draft(shell.mint, state, 'session.error', { error }, {})]);
+      void emit([draft(shell.mint, state, 'session.error', { error }, {})]);
       return { ok: false, message: `The repository could not be laid out: ${result.message}` };
     }
     const repository: JsonObject = {
@@ -160,7 +160,7 @@ export class Hands {
       branch: pin.branch,
       base_commit: result.baseCommit,
     };
-    emit([
+    void emit([
       draft(
         shell.mint,
         state,

@@ -77,6 +77,13 @@ export class Fleet implements Executor {
     }));
   }
 
+  /** The same, with a host of our own asked: it is looked after only when somebody needs it. */
+  async hostsNow(): Promise<HostView[]> {
+    const ours = [...this.#members.values()].filter(({ isOurs }) => isOurs);
+    await Promise.all(ours.map((member) => member.client && this.#ping(member, member.client)));
+    return this.hosts();
+  }
+
   async close(): Promise<void> {
     clearInterval(this.#timer);
     await Promise.all([...this.#members.values()].map(({ client }) => client?.close()));
@@ -88,7 +95,7 @@ export class Fleet implements Executor {
   }
 
   async #ping(member: Member, client: FleetHost): Promise<void> {
-    const tooLong = setTimeout(() => this.drop(member.id, client), this.#silentMs);
+    const tooLong = setTimeout(() => member.isOurs || this.drop(member.id, client), this.#silentMs);
     try {
       const { sandboxes } = await client.hello();
       if (member.client === client) Object.assign(member, { sandboxes, added: 0, lastSeenMs: this.#nowMs() });

@@ -14,7 +14,8 @@ import type { JsonObject } from '../protocol/json.ts';
 import { HostAway } from '../sandbox/executor.ts';
 import type { Claim, Membership, Store } from '../store/store.ts';
 import { StoreUnavailable } from '../store/store.ts';
-import type { Driver } from './drive.ts';
+import type { DriveEnd, Driver } from './drive.ts';
+import type { Woken } from './waker.ts';
 
 export type EngineOptions = {
   store: Store;
@@ -39,10 +40,11 @@ const maxPoisonMs = 60_000;
 /** A turn at which drivers fail so many times in a row is ended with the reason. */
 const maxFailures = 10;
 
-export class Engine {
+export class Engine implements Woken {
   readonly #options: EngineOptions;
   readonly #drivers = new Map<string, Driver>();
-  readonly #ending = new Set<Promise<void>>();
+  readonly #ending = new Set<Promise<unknown>>();
+  readonly #ends = new Map<string, Promise<DriveEnd>>();
   /**
    * How often in a row a session's driver failed here. Of the process, on purpose: counting in the log would write to
    * what may be the very thing that fails, and another process, maybe of a release that mends it, may well succeed.
@@ -95,6 +97,23 @@ export class Engine {
     await Promise.race([Promise.all(this.#ending), tooLong]);
     patience.abort();
     await this.stop();
+  }
+
+  /** See `Woken`. One more than there are slots for may be driven for each that is asked: whoever asks holds back. */
+  async runTurn(session: string): Promise<'rested' | 'gone'> {
+    const end = await (this.#ends.get(session) ?? this.#claimAndDrive(session));
+    if (end === 'stopped') throw new StoreUnavailable('the engine stops; another one goes on');
+    return end === 'rested' ? 'rested' : 'gone';
+  }
+
+  async #claimAndDrive(session: string): Promise<DriveEnd> {
+    const member = this.#member;
+    if (this.#isStopped || member === null) return 'stopped';
+    const claim = await this.#options.store.claimStream(member.worker, session);
+    if (claim === null) return this.#ends.get(session) ?? 'fenced';
+    // Claimed under a name that is dead, or for an engine that stops: it is reaped, not driven.
+    if (this.#member !== member || this.#isStopped) return 'stopped';
+    return this.#drive(claim, member.worker);
   }
 
   /** Takes a name under which to claim, and takes over what the dead left. */
@@ -180,7 +199,7 @@ export class Engine {
         const claims = await this.#options.store.claim(member.worker, free);
         if (failpoints.on && claims.length > 0) await failpoint('engine.after-claim');
         // Claimed under a name that is dead by now: it is reaped, not driven.
-        if (this.#member === member) for (const claim of claims) this.#drive(claim, member.worker);
+        if (this.#member === member) for (const claim of claims) void this.#drive(claim, member.worker);
         await this.#sleepUntilDue();
       } catch (error) {
         this.#complain(error, null);
@@ -200,30 +219,42 @@ export class Engine {
     this.#timer = setTimeout(() => this.#claimSoon(), waitMs);
   }
 
-  #drive(claim: Claim, worker: string): void {
+  #drive(claim: Claim, worker: string): Promise<DriveEnd> {
     const { stream } = claim;
     const driver = this.#options.newDriver(claim, worker);
-    const done = this.#untilRest(claim, driver).finally(() => {
-      this.#ending.delete(done);
-      // After a rejoin a later driver of the same session may stand there already.
-      if (this.#drivers.get(stream) === driver) this.#drivers.delete(stream);
-      if (!this.#isStopped) this.#claimSoon();
-    });
+    const end = this.#untilRest(claim, driver);
+    this.#ends.set(stream, end);
+    // How it fails is for whoever asked by `runTurn`; everybody else has been told by `onError`.
+    const done = end
+      .catch(() => undefined)
+      .finally(() => {
+        this.#ending.delete(done);
+        if (this.#ends.get(stream) === end) this.#ends.delete(stream);
+        // After a rejoin a later driver of the same session may stand there already.
+        if (this.#drivers.get(stream) === driver) this.#drivers.delete(stream);
+        if (!this.#isStopped) this.#claimSoon();
+      });
     this.#ending.add(done);
     this.#drivers.set(stream, driver);
+    return end;
   }
 
-  async #untilRest(claim: Claim, driver: Driver): Promise<void> {
+  /** Rejects with what the driver failed by, once the session is given back. */
+  async #untilRest(claim: Claim, driver: Driver): Promise<DriveEnd> {
     const { stream } = claim;
     try {
       // Whoever fences us counts for itself.
-      if ((await driver.run()) !== 'stopped') this.#failures.delete(stream);
+      const end = await driver.run();
+      if (end !== 'stopped') this.#failures.delete(stream);
+      return end;
     } catch (error) {
       // Nobody's fault and nothing new: the log waits for the host, not this process.
-      if (error instanceof HostAway) return this.#giveBack(stream, driver, hostAwayMs);
-      this.#complain(error, stream);
-      if (error instanceof StoreUnavailable) await this.#giveBack(stream, driver, rejoinMs);
+      const isHostAway = error instanceof HostAway;
+      if (!isHostAway) this.#complain(error, stream);
+      if (isHostAway) await this.#giveBack(stream, driver, hostAwayMs);
+      else if (error instanceof StoreUnavailable) await this.#giveBack(stream, driver, rejoinMs);
       else await this.#giveBack(stream, driver, await this.#afterBug(stream, driver, error));
+      throw error;
     }
   }
 

@@ -213,6 +213,8 @@ export interface Store {
 
   /** Takes up to `limit` streams whose `wakeAt` has come and that nobody owns; each claim raises the fence. */
   claim(worker: string, limit: number): Promise<Claim[]>;
+  /** Takes this one stream, due or not; null where somebody owns it, or it is not there to be driven. */
+  claimStream(worker: string, stream: string): Promise<Claim | null>;
   /** Gives a stream back; refused (`moved`) when the head is not what the owner folded. */
   release(
     stream: string,

@@ -18,6 +18,21 @@ export const claimCases: Cases = {
     okOf(await store.append(appendOf('s', { request: { key: 'k', hash: 'h' } })));
   },
 
+  'one stream is claimed by name, due or not, by one of many who ask, and not where it is owned or erased':
+    async ({ store }) => {
+      await create(store, 's');
+      const asked = await Promise.all(['a', 'b', 'c'].map((worker) => store.claimStream(worker, 's')));
+      const given = asked.filter((claim) => claim !== null);
+      expect(given).toEqual([{ ...tenant, stream: 's', fence: 1, head: 1 }]);
+      okOf(await store.append(appendOf('s', { fence: 1 })));
+      expect(await store.release('s', 1, 2, 5)).toBe('ok');
+      expect(await store.claimStream('a', 's')).toMatchObject({ fence: 2, head: 2 });
+      expect(await store.stream(tenant, 's')).toMatchObject({ owner: 'a', wakeAt: null });
+      expect(await store.claimStream('a', 'nobody')).toBeNull();
+      okOf(await store.append(appendOf('s', { eraseStream: true })));
+      expect(await store.claimStream('a', 's')).toBeNull();
+    },
+
   'an owner that has released may not append any more under its old fence': async ({ store }) => {
     const { fence, head } = await claimed(store, 's');
     expect(await store.release('s', fence, head, null)).toBe('ok');

@@ -10,6 +10,12 @@ export async function claim({ pool, nowMs }: Database, worker: string, limit: nu
   return pool.use((connection) => run<Claim>(connection, 'claim', values));
 }
 
+export async function claimStream({ pool }: Database, worker: string, stream: string): Promise<Claim | null> {
+  const values = [worker, stream, eventSchemaVersion];
+  const [claim] = await pool.use((connection) => run<Claim>(connection, 'claimStream', values));
+  return claim ?? null;
+}
+
 /** Refused where the head moved, so that nothing slips in between the owner's last fold and its sleep. */
 export async function release(
   { pool }: Database,

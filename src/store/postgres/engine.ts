@@ -29,7 +29,7 @@ import type {
   Worker,
 } from '../store.ts';
 import { StoreUnavailable } from '../store.ts';
-import { claim, nextWakeAt, release } from './claims.ts';
+import { claim, claimStream, nextWakeAt, release } from './claims.ts';
 import { addressOf } from './connection/address.ts';
 import type { Database } from './database.ts';
 import { openDatabase } from './database.ts';
@@ -170,6 +170,10 @@ class PostgresStore implements Store {
 
   claim(worker: string, limit: number): Promise<Claim[]> {
     return this.#call(() => claim(this.#database, worker, limit));
+  }
+
+  claimStream(worker: string, stream: string): Promise<Claim | null> {
+    return this.#call(() => claimStream(this.#database, worker, stream));
   }
 
   release(

@@ -76,6 +76,9 @@ const sql = {
       ORDER BY wake_at LIMIT $3::int8 FOR NO KEY UPDATE SKIP LOCKED)
     UPDATE streams s SET owner = $1, fence = s.fence + 1, wake_at = NULL FROM due WHERE s.stream = due.stream
     RETURNING s.organization, s.project, s.stream, s.fence, s.head`,
+  claimStream: `UPDATE streams SET owner = $1, fence = fence + 1, wake_at = NULL
+    WHERE stream = $2 AND owner IS NULL AND erased_at IS NULL AND least_reader <= $3::int8
+    RETURNING organization, project, stream, fence, head`,
   release: `UPDATE streams SET owner = NULL, wake_at = $4::int8
     WHERE stream = $1 AND owner IS NOT NULL AND fence = $2::int8 AND head = $3::int8 RETURNING stream`,
   ownership: `SELECT stream FROM streams WHERE stream = $1 AND owner IS NOT NULL AND fence = $2::int8`,

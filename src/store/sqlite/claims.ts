@@ -12,6 +12,14 @@ export function claim(
   return statements.claim.all({ worker, limit, nowMs, reader: eventSchemaVersion }) as Claim[];
 }
 
+export function claimStream(
+  { statements }: Database,
+  { worker, stream }: { worker: string; stream: string },
+): Claim | null {
+  const claimed = statements.claimStream.get({ worker, stream, reader: eventSchemaVersion });
+  return (claimed as Claim | undefined) ?? null;
+}
+
 /** Refused where the head moved, so that nothing slips in between the owner's last fold and its sleep. */
 export function release(
   database: Database,

@@ -177,6 +177,10 @@ class SqliteStore implements Store {
     return this.#call('claim', { worker, limit });
   }
 
+  claimStream(worker: string, stream: string): Promise<Claim | null> {
+    return this.#call('claimStream', { worker, stream });
+  }
+
   release(
     stream: string,
     fence: number,

@@ -9,7 +9,7 @@
 
 import { failpointNow, failpoints } from '../../protocol/failpoint.ts';
 import { append } from './append.ts';
-import { claim, nextWakeAt, reap, release } from './claims.ts';
+import { claim, claimStream, nextWakeAt, reap, release } from './claims.ts';
 import type { Database } from './database.ts';
 import type { Failure } from './failures.ts';
 import { failureOf } from './failures.ts';
@@ -31,6 +31,7 @@ type Handlers = {
 const handlers: Handlers = {
   append,
   claim,
+  claimStream,
   release,
   reap,
   ackOutbox,
@@ -51,7 +52,15 @@ const handlers: Handlers = {
   close: () => null,
 };
 
-const writes = new Set<OperationName>(['append', 'claim', 'release', 'reap', 'ackOutbox', 'saveSnapshot']);
+const writes = new Set<OperationName>([
+  'append',
+  'claim',
+  'claimStream',
+  'release',
+  'reap',
+  'ackOutbox',
+  'saveSnapshot',
+]);
 
 export type Outcome = { replies: Reply[]; touched: Touched[] };
 

@@ -69,6 +69,9 @@ const sql = {
       SELECT stream FROM streams WHERE owner IS NULL AND wake_at <= :nowMs AND least_reader <= :reader
       ORDER BY wake_at LIMIT :limit)
     RETURNING organization, project, stream, fence, head`,
+  claimStream: `UPDATE streams SET owner = :worker, fence = fence + 1, wake_at = NULL
+    WHERE stream = :stream AND owner IS NULL AND erased_at IS NULL AND least_reader <= :reader
+    RETURNING organization, project, stream, fence, head`,
   release: `UPDATE streams SET owner = NULL, wake_at = :wakeAt WHERE stream = :stream`,
   reap: `UPDATE streams SET owner = NULL, fence = fence + 1, wake_at = min(coalesce(wake_at, :nowMs), :nowMs)
     WHERE owner IS NOT NULL AND owner NOT IN (SELECT value FROM json_each(:livingWorkers))`,

@@ -24,6 +24,7 @@ import type { Failure } from '../failures.ts';
 export type Operations = {
   append: { args: TextAppend; result: AppendResult };
   claim: { args: { worker: string; limit: number }; result: Claim[] };
+  claimStream: { args: { worker: string; stream: string }; result: Claim | null };
   release: {
     args: { stream: string; fence: number; seenHead: number; wakeAt: number | null };
     result: 'ok' | 'moved' | 'fenced';

@@ -15,6 +15,7 @@ export async function inflict(field: Battlefield, until: AbortSignal): Promise<I
   const choices = field.plan.random('choices');
   while (!until.aborted) {
     const { afterMs, fault } = field.plan.next();
+    await untilServing(field.topology, until);
     await sleep(afterMs, undefined, { signal: until }).catch(() => {});
     if (until.aborted) break;
     const isDone = strike(fault, field, choices.between(0, 1_000), (work) => {
@@ -25,6 +26,14 @@ export async function inflict(field: Battlefield, until: AbortSignal): Promise<I
   }
   await Promise.all(underWay);
   return counts;
+}
+
+/** On a slow machine a server that is killed while it starts would never do any work that could be attacked. */
+const patienceMs = 20_000;
+
+async function untilServing(topology: Topology, until: AbortSignal): Promise<void> {
+  const endMs = performance.now() + patienceMs;
+  while (topology.address() === null && !until.aborted && performance.now() < endMs) await sleep(20);
 }
 
 function strike(

@@ -12,7 +12,8 @@ import { describe, expect, it } from 'vitest';
 const program = path.resolve(import.meta.dirname, 'main.ts');
 
 async function attackWithout(sabotage: string): Promise<{ code: unknown; report: Record<string, unknown> }> {
-  const args = ['--seed', '3', '--seconds', '6', '--sessions', '2', '--json', '--sabotage', sabotage];
+  const size = ['--seed', '3', '--seconds', '40', '--steps', '40', '--sessions', '3', '--pace', '1200'];
+  const args = [...size, '--json', '--sabotage', sabotage];
   const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let stdout = '';
   let stderr = '';
@@ -29,11 +30,11 @@ async function attackWithout(sabotage: string): Promise<{ code: unknown; report:
 }
 
 const sabotages = [
-  ['the API acknowledges what it never wrote', 'sabotage.acknowledge-unwritten=lie@4+', 'I1'],
+  ['the API acknowledges what it never wrote', 'sabotage.acknowledge-unwritten=lie@3', 'I1'],
   ['the API forgets request keys', 'sabotage.forget-request-key=lie@1+', 'I1'],
   ['the engine runs taken-over calls again', 'sabotage.rerun-taken-over=lie@1+', 'I6'],
-  ['calls run without an intent', 'sabotage.no-intent=lie@3+', 'I5'],
-  ['a stream leaves an event out', 'sabotage.skip-in-stream=lie@40', 'I8'],
+  ['calls run without an intent', 'sabotage.no-intent=lie@1+', 'I5'],
+  ['a stream leaves an event out', 'sabotage.skip-in-stream=lie@7', 'I8'],
 ] as const;
 
 /** Two at a time: each is several processes. */

@@ -29,7 +29,7 @@ it.each([
   { store: 'sqlite', seconds: 12, deaths: 2 },
   { store: 'postgres', seconds: 15, deaths: 2 },
 ])('a short attack on $store breaks no promise', { timeout: 170_000 }, async ({ store, seconds, deaths }) => {
-  const size = ['--seed', '7', '--seconds', String(seconds), '--sessions', '3', '--pace', '900'];
+  const size = ['--seed', '7', '--seconds', String(seconds), '--sessions', '3', '--pace', '1000'];
   const { code, stdout, stderr } = await chaos('--store', store, ...size);
   const report = JSON.parse(stdout || '{}');
   expect(report.violations, stderr).toEqual([]);

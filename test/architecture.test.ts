@@ -20,7 +20,18 @@ import {
 import { listFiles, readSources } from './architecture/source.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
-const everything = ['src', 'rehearsal', 'chaos', 'scripts', 'bin', 'test', 'bench', 'console', 'native', 'docs'];
+const everything = [
+  'src',
+  'rehearsal',
+  'chaos',
+  'scripts',
+  'bin',
+  'test',
+  'bench',
+  'console',
+  'native',
+  'docs',
+];
 const programs = readSources(ROOT, ['src', 'rehearsal', 'chaos', 'scripts']);
 const read = (file: string) => readFileSync(path.join(ROOT, file), 'utf8');
 

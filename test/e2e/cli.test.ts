@@ -242,7 +242,7 @@ describe('run and apply', () => {
       code: 1,
       stderr: expect.stringContaining('scriptorium up'),
     });
-    const first = await cli(place, ['run', 'one']);
+    const first = await cli(place, ['run', 'one'], { SCRIPTORIUM_API_KEY: '' });
     expect(first).toMatchObject({
       code: 0,
       stderr: expect.stringContaining('started a server in the background'),
@@ -251,6 +251,12 @@ describe('run and apply', () => {
       pid: number;
     };
     try {
+      const data = path.join(place, 'data');
+      const { api_key: fresh } = JSON.parse(readFileSync(path.join(data, 'server.json'), 'utf8')) as {
+        api_key: string;
+      };
+      const holders = execFileSync('grep', ['-rlaF', fresh, data], { encoding: 'utf8' });
+      expect(holders.trim().split('\n')).toEqual([path.join(data, 'server.json')]);
       const second = await cli(place, ['run', 'two']);
       expect(second.stderr).not.toContain('started a server');
       expect(second.stderr).toContain('You said: two');

@@ -27,7 +27,7 @@ const POLL_MS = 50;
 
 export async function connect(options: Connect): Promise<Client> {
   const url = options.url ?? process.env.SCRIPTORIUM_URL;
-  const apiKey = options.apiKey ?? process.env.SCRIPTORIUM_API_KEY ?? null;
+  const apiKey = options.apiKey || process.env.SCRIPTORIUM_API_KEY || null;
   if (url !== undefined && url !== '') {
     const address = { url: checkedUrl(url), apiKey };
     // Later losses are waited for; a server that was never there is most likely a wrong address.
@@ -69,10 +69,11 @@ async function startInBackground(dataDir: string, terminal: Terminal): Promise<v
   if (program === undefined) throw new Refused('no server runs', { hint: 'start one with: scriptorium up' });
   const child = spawn(
     process.execPath,
-    [...process.execArgv, program, 'up', '--data-dir', dataDir, '--port', '0'],
+    [...process.execArgv, program, 'up', '--json', '--data-dir', dataDir, '--port', '0'],
     {
       detached: true,
-      stdio: ['ignore', log, log],
+      // On stdout is the fresh key, which belongs into `server.json` alone; problems go to stderr.
+      stdio: ['ignore', 'ignore', log],
       env: process.env,
     },
   );

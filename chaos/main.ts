@@ -60,21 +60,22 @@ if (values.help) {
 const { store } = values;
 if (store !== 'sqlite' && store !== 'postgres') refuse(`--store ${store}: sqlite or postgres`);
 
-const folder = mkdtempSync(path.join(tmpdir(), 'scriptorium-chaos-'));
-// Sandboxes of other uids reach the witness's pipe below it.
-chmodSync(folder, 0o755);
-const stateDirs = ['data', 'fleet'].map((name) => path.join(folder, name, 'host'));
-const options: RunOptions = {
+const asked: Omit<RunOptions, 'folder'> = {
   seed: count('seed', values.seed ?? String(Math.floor(Date.now() / 86_400_000)), 2 ** 31),
   seconds: count('seconds', values.seconds, 86_400),
   steps: values.steps === undefined ? Number.POSITIVE_INFINITY : count('steps', values.steps, 10_000_000),
   sessions: count('sessions', values.sessions, 200),
   paceMs: count('pace', values.pace, 3_600_000),
   store,
-  folder,
   sabotage: values.sabotage ?? null,
   say: (line) => process.stderr.write(`chaos: ${line}\n`),
 };
+
+const folder = mkdtempSync(path.join(tmpdir(), 'scriptorium-chaos-'));
+// Sandboxes of other uids reach the witness's pipe below it.
+chmodSync(folder, 0o755);
+const stateDirs = ['data', 'fleet'].map((name) => path.join(folder, name, 'host'));
+const options: RunOptions = { ...asked, folder };
 
 process.on('exit', () => stateDirs.forEach(killAll));
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));

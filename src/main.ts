@@ -31,11 +31,9 @@ import { clockMs, failpoints } from './protocol/failpoint.ts';
 import type { JsonObject } from './protocol/json.ts';
 import { defaultTenant } from './protocol/tenant.ts';
 import type { Limits } from './sandbox/executor.ts';
-import { HostUnreachable } from './sandbox/executor.ts';
 import { attachHost } from './sandbox/fleet/attach.ts';
 import { Fleet } from './sandbox/fleet/fleet.ts';
-import { connectHost } from './sandbox/host/adopt.ts';
-import type { HostClient } from './sandbox/host/client.ts';
+import { connectHost, leaveHost } from './sandbox/host/adopt.ts';
 import type { JoinedHostOptions } from './sandbox/host/run.ts';
 import { hostNameOf, mintHostToken, readClusterSecret } from './sandbox/link/secret.ts';
 import { listenForLinks, showAddress } from './sandbox/link/tls.ts';
@@ -104,10 +102,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   try {
     const base = baseOf(store, dataDir, options.onError);
     const host = await connectHost(hostOptions(options, dataDir));
-    undo.push(() => host.close());
+    const hello = await host.hello();
+    undo.push(() => leaveHost(host, hello.runningCalls > 0));
     // The same way to the hands as in a fleet of many hosts.
     const fleet = new Fleet();
-    fleet.add(await host.hello(), host, { isOurs: true });
+    fleet.add(hello, host, { isOurs: true });
     const previews = new LocalPreviews();
     const brain = brainOf(base, { ...options, fleet, previews });
     const apiKey = await firstKey(store, options);
@@ -207,16 +206,6 @@ function hostOptions(options: ServerOptions, dataDir: string) {
     allowUnisolated: options.allowUnisolated ?? false,
     binds: options.binds ?? [],
   };
-}
-
-/** A host with work under way waits for the next server; an idle one ends with us (S5). */
-async function leaveHost(host: HostClient, isBusy: boolean): Promise<void> {
-  try {
-    if (!isBusy) await host.shutdownHost();
-  } catch (error) {
-    if (!(error instanceof HostUnreachable)) throw error;
-  }
-  await host.close();
 }
 
 export type RoleOptions = Pick<

@@ -2,8 +2,6 @@
  * `scriptorium doctor`: what this machine can isolate, what is configured, and what to do about each lack. Asks the
  * running server, which may be elsewhere and see more or less than we do; without one it looks for itself.
  */
-import { constants } from 'node:fs';
-import { access } from 'node:fs/promises';
 import path from 'node:path';
 import type { JsonObject } from '../protocol/json.ts';
 import { defaultDataDir } from './data-dir.ts';
@@ -13,6 +11,7 @@ import type { ServerOptions } from './server/connect.ts';
 import { connect } from './server/connect.ts';
 import type { Terminal } from './terminal/terminal.ts';
 import { safeText } from './terminal/text.ts';
+import { folderProblem } from './usable-folder.ts';
 
 export type DoctorOptions = ServerOptions & { json?: boolean };
 
@@ -22,7 +21,7 @@ export async function doctor(options: DoctorOptions, terminal: Terminal): Promis
   const dataDir = path.resolve(options.dataDir ?? defaultDataDir());
   const { report, by } = await reportOf(options, dataDir, terminal);
   const checks = readChecks(report);
-  if (by === null) checks.push(await dataDirCheck(dataDir));
+  if (by === null) checks.push(dataDirCheck(dataDir));
   const isUsable = checks.every((check) => check.ok || !check.required);
   if (options.json === true) terminal.out(JSON.stringify({ ...report, by, checks, usable: isUsable }));
   else print(checks, by, isUsable, terminal);
@@ -62,34 +61,15 @@ function readChecks(report: JsonObject): Check[] {
   });
 }
 
-async function dataDirCheck(dataDir: string): Promise<Check> {
-  let folder = dataDir;
-  for (;;) {
-    try {
-      await access(folder, constants.W_OK);
-      return {
-        check: 'data directory',
-        ok: true,
-        found: `${dataDir} can be written`,
-        remedy: null,
-        required: true,
-      };
-    } catch (error) {
-      const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-      if (isMissing && path.dirname(folder) !== folder) {
-        folder = path.dirname(folder);
-        continue;
-      }
-      const remedy = 'choose another with --data-dir or SCRIPTORIUM_DATA_DIR';
-      return {
-        check: 'data directory',
-        ok: false,
-        found: `${dataDir} cannot be written`,
-        remedy,
-        required: true,
-      };
-    }
-  }
+function dataDirCheck(dataDir: string): Check {
+  const problem = folderProblem(dataDir);
+  return {
+    check: 'data directory',
+    ok: problem === null,
+    found: problem === null ? `${dataDir} can be written` : `${dataDir} cannot be used: ${problem}`,
+    remedy: problem === null ? null : 'choose another with --data-dir or SCRIPTORIUM_DATA_DIR',
+    required: true,
+  };
 }
 
 function print(checks: Check[], by: string | null, isUsable: boolean, terminal: Terminal): void {

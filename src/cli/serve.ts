@@ -11,6 +11,7 @@ import path from 'node:path';
 import type { ExitCode } from './ending.ts';
 import { exitCodes, Refused } from './ending.ts';
 import type { Terminal } from './terminal/terminal.ts';
+import { checkFolder } from './usable-folder.ts';
 
 export type ServeOptions = {
   role: string;
@@ -57,6 +58,7 @@ async function start(options: ServeOptions) {
   const internal = addressOf(options.internalListen, '--internal-listen');
   if (options.internalAddress !== undefined) addressOf(options.internalAddress, '--internal-address');
   const apiKey = process.env.SCRIPTORIUM_API_KEY || undefined;
+  checkFolder(path.resolve(options.dataDir));
   const { startRole } = await import('../main.ts');
   try {
     return await startRole({

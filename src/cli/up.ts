@@ -15,6 +15,7 @@ import type { ExitCode } from './ending.ts';
 import { exitCodes, Refused } from './ending.ts';
 import { readDiscovery, retractDiscovery, writeDiscovery } from './server/discovery.ts';
 import type { Terminal } from './terminal/terminal.ts';
+import { checkFolder } from './usable-folder.ts';
 
 export type UpOptions = {
   dataDir?: string;
@@ -76,6 +77,7 @@ type Start = {
 
 async function start(options: UpOptions, about: Start) {
   try {
+    checkFolder(about.dataDir);
     mkdirSync(about.dataDir, { recursive: true, mode: 0o700 });
     const main = await import('../main.ts');
     return await main.startServer({
@@ -94,7 +96,10 @@ async function start(options: UpOptions, about: Start) {
   }
 }
 
+const fileProblems = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EEXIST', 'ENOTDIR', 'EISDIR', 'ELOOP']);
+
 async function startProblem(error: NodeJS.ErrnoException, about: Start): Promise<Refused | null> {
+  if (error instanceof Refused) return error;
   if (error.name === 'StoreLocked') {
     const other = await readDiscovery(about.dataDir);
     const where = other?.url ? ` at ${other.url} (process ${other.pid})` : '';
@@ -105,7 +110,10 @@ async function startProblem(error: NodeJS.ErrnoException, about: Start): Promise
   }
   if (error.name === 'SchemaTooNew' || error.name === 'MasterKeyRefused') return new Refused(error.message);
   if (error.name === 'WeakKey')
-    return new Refused(`SCRIPTORIUM_API_KEY cannot be used: ${error.message}`, { exitCode: exitCodes.usage });
+    return new Refused(`SCRIPTORIUM_API_KEY cannot be used: ${error.message}`, {
+      hint: 'set a longer one, or unset it: a good one is made then',
+      exitCode: exitCodes.usage,
+    });
   if (error.name === 'HostUnreachable')
     return new Refused(error.message, { hint: 'scriptorium doctor tells what this machine lacks' });
   if (error.code === 'EADDRINUSE')
@@ -116,7 +124,11 @@ async function startProblem(error: NodeJS.ErrnoException, about: Start): Promise
     return new Refused(`this machine has no such address to listen on (${error.message})`, {
       hint: 'choose another with --host',
     });
-  if (error.code === 'EACCES' || error.code === 'EPERM' || error.code === 'EROFS' || error.code === 'ENOSPC')
+  if (error.syscall === 'listen' && (error.code === 'EACCES' || error.code === 'EPERM'))
+    return new Refused(`this user may not listen on port ${about.port}`, {
+      hint: 'choose another with --port (1024 or above)',
+    });
+  if (fileProblems.has(error.code ?? ''))
     return new Refused(`${about.dataDir} cannot be used: ${error.message}`, {
       hint: 'choose another with --data-dir',
     });

@@ -160,6 +160,33 @@ describe('up', () => {
     const weak = await cli(place, ['up', '--port', '0'], { SCRIPTORIUM_API_KEY: 'short' });
     expect(weak).toMatchObject({ code: 2, stderr: expect.stringContaining('SCRIPTORIUM_API_KEY') });
   });
+
+  it('leaves no host behind where it could not start', waits, async () => {
+    const place = folder();
+    const taken = new URL((await up(folder())).url).port;
+    const refused = await cli(place, ['up', '--port', taken]);
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining(`port ${taken} is taken`) });
+    const weak = await cli(place, ['up', '--port', '0'], { SCRIPTORIUM_API_KEY: 'short' });
+    expect(weak.code).toBe(2);
+    await until(() => processesNaming(path.join(place, 'data', 'host')).length === 0, 'the hosts are gone');
+  });
+
+  it.each(['/proc/x', '/sys/x/y', '/dev/null', '/dev/null/x'])(
+    'refuses the data directory %s before it makes anything, and so does the doctor',
+    waits,
+    async (dataDir) => {
+      for (const args of [
+        ['up', '--port', '0'],
+        ['run', 'x'],
+      ]) {
+        const refused = await cli(folder(), [...args, '--data-dir', dataDir]);
+        expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('cannot be used') });
+        expect(refused.stderr.trim().split('\n')).toHaveLength(2);
+      }
+      const doctor = await cli(folder(), ['doctor', '--data-dir', dataDir]);
+      expect(doctor).toMatchObject({ code: 1, stdout: expect.stringMatching(/NO {2}data directory/) });
+    },
+  );
 });
 
 describe('run and apply', () => {

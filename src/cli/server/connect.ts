@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { defaultDataDir } from '../data-dir.ts';
 import { Refused } from '../ending.ts';
 import type { Terminal } from '../terminal/terminal.ts';
+import { checkFolder } from '../usable-folder.ts';
 import type { Address } from './client.ts';
 import { Client } from './client.ts';
 import { answers, readDiscovery } from './discovery.ts';
@@ -62,6 +63,7 @@ function checkedUrl(url: string): string {
 }
 
 async function startInBackground(dataDir: string, terminal: Terminal): Promise<void> {
+  checkFolder(dataDir);
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   const logFile = path.join(dataDir, 'server.log');
   const log = openSync(logFile, 'a', 0o600);

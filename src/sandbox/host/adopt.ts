@@ -48,6 +48,16 @@ export async function findHost(stateDir: string): Promise<HostClient | null> {
   }
 }
 
+/** A host with work under way waits for the next server; an idle one ends with us (S5). */
+export async function leaveHost(host: HostClient, isBusy: boolean): Promise<void> {
+  try {
+    if (!isBusy) await host.shutdownHost();
+  } catch (error) {
+    if (!(error instanceof HostUnreachable)) throw error;
+  }
+  await host.close();
+}
+
 function dial(stateDir: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
     let place: ReturnType<typeof socketPath>;

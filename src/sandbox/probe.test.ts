@@ -4,6 +4,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { cgroupsOf } from '../../test/escapes/rig.ts';
 import { bindProblem } from './local/bubblewrap.ts';
+import { bwrapOptions } from './local/start.ts';
 import { probe } from './probe.ts';
 
 it('tries everything, leaves nothing, and names a remedy for every lack', async () => {
@@ -26,6 +27,10 @@ it.each(['/dev/null/nowhere', '/proc/nowhere'])(
     expect(checks.find(({ check }) => check === 'disk')).toMatchObject({ ok: false });
   },
 );
+
+it('a bwrap that cannot be executed is named in one line', () => {
+  expect(() => bwrapOptions('/dev/null')).toThrow(/^\/dev\/null does not run \(.*EACCES\): reinstall/);
+});
 
 it.each([
   '/',

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Programs } from './backend.ts';
 import { isRefusal } from './executor.ts';
-import { findPrograms } from './host/programs.ts';
+import { buildRemedy, findPrograms, missingPrograms } from './host/programs.ts';
 import { Session } from './host/session.ts';
 import { findCgroups } from './local/cgroup.ts';
 import { writeEtc } from './local/etc.ts';
@@ -51,24 +51,42 @@ export async function probe(about: { dataDir: string }): Promise<ProbeCheck[]> {
   return [
     system,
     checkNative(programs),
-    await checkBwrap(programs),
-    await checkSeccomp(programs),
-    await checkSandbox(programs),
-    checkCgroups(),
+    await survived('bubblewrap', () => checkBwrap(programs)),
+    await survived('seccomp', () => needsNative('seccomp', programs) ?? checkSeccomp(programs)),
+    await survived('sandbox', () => needsNative('sandbox', programs) ?? checkSandbox(programs)),
+    await survived('cgroups', checkCgroups),
     checkOwnUid(),
-    await checkGit(),
+    await survived('git', checkGit),
     checkDisk(about.dataDir),
   ];
 }
 
+/** A doctor that dies of what it looks at helps nobody. */
+async function survived(check: string, look: () => ProbeCheck | Promise<ProbeCheck>): Promise<ProbeCheck> {
+  try {
+    return await look();
+  } catch (error) {
+    const found = (error as Error).message.trim().split('\n', 1)[0] ?? '';
+    const remedy = 'It could not be looked at: see that what it names is there and may be executed.';
+    return { check, ok: false, found: found || 'failed', remedy };
+  }
+}
+
+/** Without our own programs these say nothing about the kernel. */
+function needsNative(check: string, programs: Programs): ProbeCheck | null {
+  const missing = missingPrograms(programs);
+  return missing === null
+    ? null
+    : { check, ok: false, found: `cannot be tried: ${missing} not built`, remedy: buildRemedy };
+}
+
 function checkNative(programs: Programs): ProbeCheck {
-  const missing = [programs.guest, programs.launch].filter((file) => !existsSync(file));
-  const names = missing.map((file) => path.basename(file)).join(', ');
+  const missing = missingPrograms(programs);
   return {
     check: 'native programs',
-    ok: missing.length === 0,
-    found: missing.length === 0 ? 'guest and launch are built' : `not built: ${names}`,
-    remedy: missing.length === 0 ? null : 'Install a C compiler with a static libc, then: npm run build',
+    ok: missing === null,
+    found: missing === null ? 'guest and launch are built' : `not built: ${missing}`,
+    remedy: missing === null ? null : buildRemedy,
   };
 }
 

@@ -138,7 +138,10 @@ function failpointsOf({ SCRIPTORIUM_FAILPOINTS: armed }: NodeJS.ProcessEnv): Rec
 
 function lastWords(stateDir: string): string {
   try {
-    return readFileSync(path.join(stateDir, 'host.log'), 'utf8').slice(-1000).trim();
+    const words = readFileSync(path.join(stateDir, 'host.log'), 'utf8').slice(-1000).trim();
+    const last = words.split('\n').at(-1) ?? '';
+    // What it says itself is one line; all else is a crash, and earlier lines may be other hosts'.
+    return last.startsWith('host: ') ? last.slice('host: '.length) : words;
   } catch {
     return 'it left no log';
   }

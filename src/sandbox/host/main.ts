@@ -2,11 +2,13 @@
  * The host's process: `node main.ts --state-dir DIR [--allow-unisolated] [--bind FROM:TO[:ro]]… [--owner-grace-ms N]
  * [--idle-ms N] [--idle-with-processes-ms N]`. Started detached by adopt.ts; survives whoever started it.
  *
- * Exit codes: 0 its owners are gone or it was asked to end; 64 wrong arguments; 75 another host serves the folder.
+ * Exit codes: 0 its owners are gone or it was asked to end; 64 wrong arguments; 69 a program it needs
+ * is missing or does not run; 75 another host serves the folder.
  */
 import path from 'node:path';
 import type { OperatorBind } from '../backend.ts';
 import { parseBind } from '../local/bubblewrap.ts';
+import { buildRemedy, findPrograms, missingPrograms } from './programs.ts';
 import { defaultIdle, runHost } from './run.ts';
 
 type Arguments = {
@@ -19,6 +21,7 @@ type Arguments = {
 };
 
 const EXIT_USAGE = 64;
+const EXIT_UNAVAILABLE = 69;
 const EXIT_TAKEN = 75;
 
 function fail(message: string, code: number): never {
@@ -67,7 +70,13 @@ function parseArguments(argv: string[]): Arguments {
 }
 
 async function main(): Promise<void> {
-  const host = await runHost(parseArguments(process.argv.slice(2)));
+  const options = parseArguments(process.argv.slice(2));
+  const missing = missingPrograms(findPrograms());
+  if (missing !== null) fail(`native programs are not built: ${missing}. ${buildRemedy}`, EXIT_UNAVAILABLE);
+  const host = await runHost(options).catch((error: Error) => {
+    if (error.name === 'BwrapUnusable') fail(error.message, EXIT_UNAVAILABLE);
+    throw error;
+  });
   if ('taken' in host) fail(host.taken, EXIT_TAKEN);
   process.on('SIGTERM', host.end);
   process.on('SIGINT', host.end);

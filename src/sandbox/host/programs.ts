@@ -30,3 +30,11 @@ export function findPrograms(): Programs {
     node: realpathSync(process.execPath),
   };
 }
+
+export const buildRemedy = 'Install a C compiler with a static libc (gcc and libc6-dev), then: npm run build';
+
+/** What was not built: nothing starts without it, not even the lock of a host. */
+export function missingPrograms({ guest, launch }: Programs): string | null {
+  const missing = [guest, launch].filter((file) => !existsSync(file));
+  return missing.length === 0 ? null : missing.map((file) => path.basename(file)).join(', ');
+}

@@ -20,8 +20,17 @@ export type LocalMachine = {
 
 /** Asks bwrap itself what it can do: distributions patch it, so its version number does not tell. */
 export function bwrapOptions(bwrap: string): BwrapOptions {
-  const help = execFileSync(bwrap, ['--help'], { encoding: 'utf8', env: {} });
-  return { disableUserns: help.includes('--disable-userns') };
+  try {
+    const help = execFileSync(bwrap, ['--help'], { encoding: 'utf8', env: {}, stdio: 'pipe' });
+    return { disableUserns: help.includes('--disable-userns') };
+  } catch (error) {
+    const why = (error as Error).message.trim().split('\n', 1)[0];
+    throw new BwrapUnusable(`${bwrap} does not run (${why}): reinstall the package "bubblewrap"`);
+  }
+}
+
+export class BwrapUnusable extends Error {
+  override name = 'BwrapUnusable';
 }
 
 export async function startLocal(

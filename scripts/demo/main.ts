@@ -28,7 +28,7 @@ import type { JsonObject } from '../../src/protocol/json.ts';
 import type { Outcome, Seen } from './checks.ts';
 import { checksOf } from './checks.ts';
 import type { Started } from './processes.ts';
-import { endAll, endInOrder, killHard, start } from './processes.ts';
+import { endAll, endInOrder, killHard, NotStarted, start } from './processes.ts';
 import type { Facts } from './project.ts';
 import { makeProject, soakRounds, testRevision } from './project.ts';
 import { createSession } from './session.ts';
@@ -342,7 +342,9 @@ async function main(): Promise<number> {
   } catch (error) {
     // Nothing more is told of the session, or it would stand between these lines.
     stopping.abort();
-    const isExpected = error instanceof Error && (error instanceof DemoFailed || error.name === 'Refused');
+    const isExpected =
+      error instanceof Error &&
+      (error instanceof DemoFailed || error instanceof NotStarted || error.name === 'Refused');
     say(
       terminal.paint(
         'red',

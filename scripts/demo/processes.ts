@@ -11,6 +11,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 export type Started = { child: ChildProcess; pid: number; line: Record<string, unknown>; stderr(): string };
 
+/** A program of ours said why it cannot start, and that is all there is to tell. */
+export class NotStarted extends Error {
+  override name = 'NotStarted';
+}
+
 const READY_TIMEOUT_MS = 15_000;
 const END_TIMEOUT_MS = 8_000;
 const children = new Set<ChildProcess>();
@@ -34,10 +39,10 @@ export async function start(args: string[], env: Record<string, string> = {}): P
   const first = await Promise.race([
     once(lines, 'line').then(([line]) => String(line)),
     once(child, 'exit').then(([code]) =>
-      Promise.reject(new Error(`${name} ended with ${code}: ${stderr.trim()}`)),
+      Promise.reject(new NotStarted(stderr.trim() || `${name} ended with ${code}`)),
     ),
     sleep(READY_TIMEOUT_MS, null, { ref: false }).then(() =>
-      Promise.reject(new Error(`not ready in time: ${name}`)),
+      Promise.reject(new NotStarted(`not ready in time: ${name}`)),
     ),
   ]);
   return { child, pid: child.pid, line: JSON.parse(first) as Record<string, unknown>, stderr: () => stderr };

@@ -13,6 +13,7 @@ import type { Client } from './server/client.ts';
 import type { ServerOptions } from './server/connect.ts';
 import { connect } from './server/connect.ts';
 import { resolveSession, shortId } from './server/sessions.ts';
+import { counted } from './terminal/figures.ts';
 import type { Terminal } from './terminal/terminal.ts';
 import { oneLine, safeText } from './terminal/text.ts';
 
@@ -65,7 +66,7 @@ async function tell(folder: string, applied: Applied, delivery: Delivery, termin
   const { branch, commits, onto, isNew } = applied;
   const state = isNew ? 'made' : 'already there, with the same commits';
   terminal.out(
-    `${terminal.paint('bold', branch)} (${state}), ${commits.length} commit(s)${onto === null ? '' : ` on ${onto.slice(0, 10)}`}:`,
+    `${terminal.paint('bold', branch)} (${state}), ${counted(commits.length, 'commit')}${onto === null ? '' : ` on ${onto.slice(0, 10)}`}:`,
   );
   for (const commit of commits.slice(0, COMMITS_SHOWN))
     terminal.out(`  ${terminal.paint('yellow', commit.sha.slice(0, 10))} ${oneLine(commit.subject, 100)}`);
@@ -88,6 +89,13 @@ async function tell(folder: string, applied: Applied, delivery: Delivery, termin
   terminal.out('Your working tree and your branches are untouched. To look, and to take it:');
   terminal.out(`  git log -p ${range}`);
   if (isYours) {
-    terminal.out(`  git stash -u && git merge ${branch}   (the branch holds that work of yours already)`);
+    // Without a commit there is nothing to stash onto, nor to merge into.
+    const unborn = !(await git(['rev-parse', '--verify', '--quiet', 'HEAD'], { cwd: folder })).ok;
+    if (unborn)
+      terminal.out(
+        `  git reset ${first.sha.slice(0, 10)} && git merge ${branch}   (your files become the first commit)`,
+      );
+    else
+      terminal.out(`  git stash -u && git merge ${branch}   (the branch holds that work of yours already)`);
   } else terminal.out(`  git merge ${branch}`);
 }

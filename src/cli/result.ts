@@ -5,7 +5,7 @@ import { exitCodes, Refused } from './ending.ts';
 import type { Client } from './server/client.ts';
 import type { SessionObject } from './server/sessions.ts';
 import { shortId, waitsFor } from './server/sessions.ts';
-import { duration, money, tokens } from './terminal/figures.ts';
+import { counted, duration, money, tokens } from './terminal/figures.ts';
 import type { Terminal } from './terminal/terminal.ts';
 import { oneLine, safeText } from './terminal/text.ts';
 import type { Watched } from './watch.ts';
@@ -114,7 +114,7 @@ function figuresOf(session: SessionObject, watched: Watched, tookMs: number): st
   const cost = usage.cost_micros === undefined ? watched.totals.costMicros : usage.cost_micros;
   const input = usage.input_tokens + usage.cache_read_input_tokens;
   const figures = `${tokens(input)} tokens in, ${tokens(usage.output_tokens)} out, ${money(cost)}`;
-  return `${watched.events} events, ${watched.totals.toolCalls} tool calls, ${figures}, ${duration(tookMs)}`;
+  return `${counted(watched.events, 'event')}, ${counted(watched.totals.toolCalls, 'tool call')}, ${figures}, ${duration(tookMs)}`;
 }
 
 function nextSteps(

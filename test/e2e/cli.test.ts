@@ -238,6 +238,21 @@ describe('run and apply', () => {
     },
   );
 
+  it('says how to take the work into a repository without commits, and that works', waits, async () => {
+    const place = folder();
+    await up(place);
+    const root = path.join(place, 'unborn');
+    mkdirSync(root);
+    git(root, 'init', '-q', '-b', 'main');
+    writeFileSync(path.join(root, 'a.txt'), 'one\n');
+    const run = await cli(place, ['run', 'please edit', '--repo', root]);
+    const applied = await cli(place, ['apply', sessionIn(run.stderr), '--repo', root]);
+    const advice = /^ {2}(git reset \S+ && git merge \S+) /m.exec(applied.stdout)?.[1] ?? 'false';
+    execFileSync('sh', ['-c', advice], { cwd: root, stdio: 'pipe' });
+    expect(git(root, 'status', '--porcelain')).toBe('');
+    expect(readFileSync(path.join(root, 'a.txt'), 'utf8')).toBe('changed\n');
+  });
+
   it('gives machines one JSON event per line and a result at the end', waits, async () => {
     const place = folder();
     await up(place);

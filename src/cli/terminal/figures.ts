@@ -28,3 +28,7 @@ export function ago(time: string, nowMs: number): string {
   if (ms < 172_800_000) return `${Math.round(ms / 3_600_000)} h ago`;
   return `${Math.round(ms / 86_400_000)} days ago`;
 }
+
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { MemoryExecutor } from '../../test/peers/memory-executor.ts';
 import { textOf } from '../protocol/content.ts';
 import type { CallStatus } from '../sandbox/executor.ts';
@@ -240,8 +240,14 @@ it('a background start gives the pid and the log', async () => {
 });
 
 describe('the script under a real bash', () => {
+  const folders: string[] = [];
+  afterEach(() => {
+    for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+  });
+
   function runReally(command: string, { cwd = '/usr', isBackground = false } = {}) {
     const folder = mkdtempSync(join(tmpdir(), 'bash-tool-'));
+    folders.push(folder);
     const [program, ...args] = bashArgv(command, cwd, 'call/1', isBackground);
     // Descriptor 9 as the sandbox has it: nine inherited ones would be needed, so a shell opens it.
     const shell = 'exec 9>"$1"; shift; exec "$@"';
@@ -292,6 +298,5 @@ describe('the script under a real bash', () => {
     await expect
       .poll(() => existsSync(log) && readFileSync(log, 'utf8'))
       .toBe(`${output.split(' ')[0]}\ndone\n`);
-    rmSync(folder, { recursive: true });
   });
 });

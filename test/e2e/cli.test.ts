@@ -253,6 +253,17 @@ describe('run and apply', () => {
     expect(readFileSync(path.join(root, 'a.txt'), 'utf8')).toBe('changed\n');
   });
 
+  it('does not delete a session that runs, and names the command that stops it', waits, async () => {
+    const place = folder();
+    await up(place);
+    const id = sessionIn((await cli(place, ['run', 'go slowly', '--detach'])).stderr);
+    const refused = await cli(place, ['rm', id]);
+    expect(refused).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`scriptorium interrupt ${id}`),
+    });
+  });
+
   it('gives machines one JSON event per line and a result at the end', waits, async () => {
     const place = folder();
     await up(place);

@@ -94,9 +94,12 @@ describe('adopting a host', () => {
     await new Promise((resolve) => first.stdout?.once('data', resolve));
     const before = processesWith(`--state-dir\x00${stateDir}`);
     const client = await connectHost({ stateDir, ownerGraceMs: 20_000 });
-    expect(before).not.toContain((await client.hello()).pid);
+    const { pid } = await client.hello();
+    expect(before).not.toContain(pid);
     await client.shutdownHost();
     await client.close();
+    await eventually('the host ends', () => !isAlive(pid));
+    rmSync(stateDir, { recursive: true, force: true });
   });
 
   it('works in a folder whose path is longer than a socket address', async () => {

@@ -93,10 +93,13 @@ export class EngineRoom {
   }
 
   async close(): Promise<void> {
-    await this.engine.stop();
-    await this.peer.stop();
-    await this.store.close();
-    await rm(this.#directory, { recursive: true, force: true });
+    try {
+      await this.engine.stop();
+      await this.peer.stop();
+      await this.store.close();
+    } finally {
+      await rm(this.#directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    }
   }
 
   /** As a client does: asks again with the same key while the store is away between two engines. */

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ApiDeps } from '../../src/api/app.ts';
 import { createApi } from '../../src/api/app.ts';
+import { fleetDesk } from '../../src/api/fleet-desk.ts';
 import { storeChecks } from '../../src/engine/checks.ts';
 import { FoldedSessions } from '../../src/engine/folded-sessions.ts';
 import { createApiKey } from '../../src/guard/identity.ts';
@@ -123,6 +124,7 @@ function testDeps(store: Store, blobs: Blobs, listeners: Set<(frame: PreviewFram
       }),
     },
     checks: storeChecks(store),
+    fleet: fleetDesk(store, async () => [], null),
     ready: async () => ({ ok: true, checks: {} }),
     doctor: async () => ({ isolation: 'none' }),
     onBug: (error) => {

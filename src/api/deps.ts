@@ -3,6 +3,7 @@
  * authorises, appends inputs to the log and reads.
  */
 import type { FoldedSessions } from '../engine/folded-sessions.ts';
+import type { Bundle, Diff, Unavailable } from '../engine/workspace.ts';
 import type { SessionAgent } from '../protocol/agents.ts';
 import type { Environment } from '../protocol/environments.ts';
 import type { JsonObject } from '../protocol/json.ts';
@@ -27,32 +28,9 @@ export type PinRequest = {
 
 export type PinSession = (request: PinRequest) => { prefix: RequestPrefix; tools: PinnedTool[] };
 
-/** Why the hands cannot show or give their work; `unavailable` may be asked again. */
-export type HandsRefusal = { ok: false; reason: 'no_workspace' | 'unavailable' | 'failed'; message: string };
-
-export type SessionDiff = {
-  ok: true;
-  /** Unified diff of the working tree against the commit the session began with. */
-  diff: string;
-  baseCommit: string | null;
-  files: { path: string; status: string; additions: number | null; deletions: number | null }[];
-  /** False where the diff was cut at a limit. */
-  isWhole: boolean;
-};
-
-export type SessionBundle = {
-  ok: true;
-  bundle: AsyncIterable<Uint8Array> | Uint8Array;
-  filename: string;
-  /** Branch in the bundle that holds the session's work. */
-  branch: string;
-  head: string;
-  baseCommit: string | null;
-};
-
 export type SessionHands = {
-  diff(sessionId: string): Promise<SessionDiff | HandsRefusal>;
-  exportBundle(sessionId: string): Promise<SessionBundle | HandsRefusal>;
+  diff(sessionId: string): Promise<Diff | Unavailable>;
+  exportBundle(sessionId: string): Promise<Bundle | Unavailable>;
 };
 
 export type Finding = { stream: string; promise: string; seq: number | null; message: string };

@@ -60,10 +60,6 @@ export class Acts {
     return [...this.#underWay.values()].some(({ isModel }) => isModel);
   }
 
-  get size(): number {
-    return this.#underWay.size;
-  }
-
   /** Forgets everything: model streams are cut; processes go on in the host, for the next owner to take up. */
   abandon(): void {
     for (const act of this.#underWay.values()) {

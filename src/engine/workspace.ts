@@ -13,20 +13,24 @@ import type { RepositoryPin } from '../session/events.ts';
 import type { Blobs, Store, StreamRow, Tenant } from '../store/store.ts';
 import { FoldedSessions } from './folded-sessions.ts';
 
+/** Why the workspace cannot be shown or given; `unavailable` may be asked again. */
 export type Unavailable = { ok: false; reason: 'no_workspace' | 'unavailable' | 'failed'; message: string };
 
 export type Diff = {
   ok: true;
+  /** Unified diff of the working tree against the commit the session began with. */
   diff: string;
   baseCommit: string | null;
   files: { path: string; status: string; additions: number | null; deletions: number | null }[];
+  /** False where the diff was cut at a limit. */
   isWhole: boolean;
 };
 
 export type Bundle = {
   ok: true;
-  bundle: AsyncIterable<Uint8Array>;
+  bundle: AsyncIterable<Uint8Array> | Uint8Array;
   filename: string;
+  /** Branch in the bundle that holds the session's work. */
   branch: string;
   head: string;
   baseCommit: string | null;

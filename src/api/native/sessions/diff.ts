@@ -1,6 +1,6 @@
 import { z } from 'zod';
+import type { Unavailable } from '../../../engine/workspace.ts';
 import { isProblem, problem } from '../../../protocol/errors.ts';
-import type { HandsRefusal } from '../../deps.ts';
 import { operation } from '../../operation.ts';
 import { findSession } from '../../session-act.ts';
 
@@ -48,6 +48,6 @@ export const diffSession = operation({
   },
 });
 
-export function refused(refusal: HandsRefusal) {
+export function refused(refusal: Unavailable) {
   return problem(refusal.reason === 'unavailable' ? 'unavailable' : 'invalid_request', refusal.message);
 }

@@ -1,7 +1,7 @@
 /** Does to the processes and the wires what the plan says, until it is told to stop, and counts what it really did. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault, FaultKind, Plan } from './plan.ts';
-import { signal } from './processes.ts';
+import { signal } from './process-table.ts';
 import type { Stage } from './stage.ts';
 import type { Role, Topology } from './topology.ts';
 

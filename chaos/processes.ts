@@ -5,11 +5,11 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { processesNaming, signal } from './process-table.ts';
 
 export type Started = {
   child: ChildProcess;
@@ -87,27 +87,4 @@ export function killAll(stateFolder: string | null): void {
   for (const child of children) child.kill('SIGKILL');
   if (stateFolder === null) return;
   for (const pid of processesNaming(stateFolder)) signal(pid, 'SIGKILL');
-}
-
-/** Process ids whose command line has `folder` as an argument of its own. The folder is one that only we know. */
-export function processesNaming(folder: string): number[] {
-  const pids: number[] = [];
-  for (const entry of safely(() => readdirSync('/proc')) ?? []) {
-    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
-    const args = safely(() => readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0'));
-    if (args?.includes(folder)) pids.push(Number(entry));
-  }
-  return pids;
-}
-
-export function signal(pid: number, name: NodeJS.Signals): boolean {
-  return safely(() => process.kill(pid, name)) ?? false;
-}
-
-function safely<T>(act: () => T): T | null {
-  try {
-    return act();
-  } catch {
-    return null;
-  }
 }

@@ -4,7 +4,8 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { end, hasEnded, signal, start } from './processes.ts';
+import { signal } from './process-table.ts';
+import { end, hasEnded, start } from './processes.ts';
 import type { Death, Role } from './topology.ts';
 
 export type SupervisedOptions = {

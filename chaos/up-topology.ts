@@ -7,7 +7,8 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openStore } from '../src/store/open.ts';
 import type { Store } from '../src/store/store.ts';
-import { processesNaming, programFile, signal } from './processes.ts';
+import { processesNaming, signal } from './process-table.ts';
+import { programFile } from './processes.ts';
 import { failpointsIn, Supervised } from './supervised.ts';
 import type { Death, Role, Topology } from './topology.ts';
 

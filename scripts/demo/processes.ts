@@ -5,9 +5,9 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { processesNaming, signal } from '../../chaos/process-table.ts';
 
 export type Started = { child: ChildProcess; pid: number; line: Record<string, unknown>; stderr(): string };
 
@@ -70,27 +70,4 @@ export async function endAll(stateFolder: string): Promise<void> {
   for (const untilMs = Date.now() + END_TIMEOUT_MS; Date.now() < untilMs; await sleep(50))
     if (processesNaming(stateFolder).length === 0) return;
   for (const pid of processesNaming(stateFolder)) signal(pid, 'SIGKILL');
-}
-
-/** Process ids whose command line has `folder` as an argument of its own. The folder is one that only we know. */
-export function processesNaming(folder: string): number[] {
-  const pids: number[] = [];
-  for (const entry of safely(() => readdirSync('/proc')) ?? []) {
-    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
-    const args = safely(() => readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0'));
-    if (args?.includes(folder)) pids.push(Number(entry));
-  }
-  return pids;
-}
-
-function safely<T>(read: () => T): T | null {
-  try {
-    return read();
-  } catch {
-    return null;
-  }
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  safely(() => process.kill(pid, name));
 }

@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { processesNaming } from '../../chaos/process-table.ts';
 import type { Rehearsal } from '../../rehearsal/peer.ts';
 import { startRehearsal } from '../../rehearsal/peer.ts';
 import type { Reply, Turn } from '../../rehearsal/script.ts';
-import { processesNaming } from '../../scripts/demo/processes.ts';
 
 const entry = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
 const key = 'sk-scr-test-0123456789abcdefghijklmnopqrstuv';

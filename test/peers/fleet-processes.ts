@@ -95,7 +95,7 @@ export class FleetProcesses {
     return { ...running, line: JSON.parse(line) as Record<string, string | null> };
   }
 
-  serve(role: string, more: string[] = []): Promise<Running> {
+  serve(role: string, more: string[] = [], env: Record<string, string> = {}): Promise<Running> {
     mkdirSync(this.file('data'), { recursive: true });
     const files = [
       '--master-key-file',
@@ -113,7 +113,7 @@ export class FleetProcesses {
     ];
     const database = ['--database-url', this.#postgres.url('fleet')];
     return this.#started(
-      this.launch(['serve', '--json', '--role', role, ...database, ...files, ...places, ...more]),
+      this.launch(['serve', '--json', '--role', role, ...database, ...files, ...places, ...more], env),
     );
   }
 

@@ -45,6 +45,8 @@ export function failureOf(error: unknown): Failure {
     if (isUnsure || unavailableStates.has(state) || unavailableClasses.has(state.slice(0, 2))) {
       return { kind: 'unavailable', message: said, isUnsure };
     }
+  } else if (isFull(error)) {
+    return { kind: 'unavailable', message: said, isUnsure: false };
   } else if (isOfConnection(error)) {
     return { kind: 'unavailable', message: said, isUnsure: true };
   }
@@ -53,6 +55,11 @@ export function failureOf(error: unknown): Failure {
     message: error instanceof Error ? (error.stack ?? message) : message,
     isUnsure: false,
   };
+}
+
+/** A failpoint's full disk: refused before anything was sent, as the server's own (53100) is. No socket says this. */
+function isFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOSPC';
 }
 
 /** What the driver and the sockets say; the driver has no classes for it. */

@@ -8,6 +8,7 @@
  *   is looked for by its event before it is written again; where the database stays away it is `StoreUnavailable`.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { failpoint, failpoints } from '../../protocol/failpoint.ts';
 import type { TextAppend } from '../as-text.ts';
 import type { AppendResult } from '../store.ts';
 import { StoreUnavailable } from '../store.ts';
@@ -141,7 +142,9 @@ export class GroupCommit {
     }
     if (stale.length > 0) await this.#readAndPlan(connection, groups, stale, chains);
     if (chains.length === 0) return;
+    if (failpoints.on) await failpoint('store.before-commit');
     const written = await write(connection, chains);
+    if (failpoints.on) await failpoint('store.after-commit');
     const touched: Touched[] = [];
     for (const chain of chains) {
       const { stream } = chain.base;
@@ -205,6 +208,7 @@ export class GroupCommit {
     const { bases, keys } = this.#database;
     bases.delete(stream);
     const ending = await appendAlone(this.#database, waiting);
+    if (failpoints.on) await failpoint('store.after-commit');
     if (ending === 'again') return this.#raced(waiting);
     if (waiting.request.eraseStream && ending.result.status === 'ok') keys.forget(stream);
     if (ending.after !== null) bases.set(stream, ending.after);

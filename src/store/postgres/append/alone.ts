@@ -2,6 +2,7 @@
  * One append in a transaction of its own, on a locked row: creation, resources and erasure, which are more than one
  * stream's rows, and whatever failed in company or lost the race for its stream too often.
  */
+import { failpoint, failpoints } from '../../../protocol/failpoint.ts';
 import { refusalOf } from '../../admission.ts';
 import type { TextAppend } from '../../as-text.ts';
 import { leastReaderVersion } from '../../event-rows.ts';
@@ -25,6 +26,7 @@ export function appendAlone(database: Database, waiting: Waiting): Promise<Endin
   return database.pool.transaction(async (connection, abandon) => {
     const ending = await attempt(database, connection, waiting);
     if (ending === 'again' || ending.result.status !== 'ok') abandon();
+    else if (failpoints.on) await failpoint('store.before-commit');
     return ending;
   });
 }

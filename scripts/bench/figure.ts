@@ -5,7 +5,9 @@ export type Figure = {
   name: string;
   unit: 'ms' | 'MB' | 'x' | '/s';
   sample: Sample;
-  /** At most this; a rate has none of ours. Absent: told for the record. */
+  /** What of the sample is told, and held against the target; absent: the median. */
+  told?: 'p99' | 'max';
+  /** At most this; at least this where the unit is a rate. Absent: told for the record. */
   target?: number;
   /** What a reader must know to believe it. */
   note?: string;
@@ -15,13 +17,19 @@ export function figure(
   name: string,
   unit: Figure['unit'],
   values: readonly number[],
-  more: { target?: number; note?: string } = {},
+  more: Pick<Figure, 'told' | 'target' | 'note'> = {},
 ): Figure {
   return { name, unit, sample: sampleOf(values), ...more };
 }
 
-export function isOver({ sample, target }: Figure): boolean {
-  return target !== undefined && sample.median > target;
+/** Whether the target is missed. */
+export function isOver(one: Figure): boolean {
+  if (one.target === undefined) return false;
+  return one.unit === '/s' ? toldOf(one) < one.target : toldOf(one) > one.target;
+}
+
+function toldOf({ sample, told }: Figure): number {
+  return sample[told ?? 'median'];
 }
 
 const headings = ['figure', 'n', 'median', 'spread', 'target', ''];
@@ -48,13 +56,17 @@ export function tableOf(figures: readonly Figure[]): string {
 }
 
 function rowOf(one: Figure): string[] {
-  const { name, unit, sample, target } = one;
+  const { name, unit, sample, target, told } = one;
   // Under ten values a percentile is an invention; the ends are facts.
   const [low, high] = sample.n < 10 ? [sample.min, sample.max] : [sample.p10, sample.p90];
   const spread = sample.n === 1 ? '' : `${shown(low)}–${shown(high)}`;
-  const verdict = target === undefined ? '' : isOver(one) ? 'over' : 'ok';
-  const limit = target === undefined ? '' : `≤ ${target} ${unit}`;
-  return [name, String(sample.n), `${shown(sample.median)} ${unit}`, spread, limit, verdict];
+  const isRate = unit === '/s';
+  const verdict = target === undefined ? '' : isOver(one) ? (isRate ? 'under' : 'over') : 'ok';
+  const limit = target === undefined ? '' : `${isRate ? '≥' : '≤'} ${target} ${unit}`;
+  // A row of the tail has its worst value beside it.
+  const beside = told === undefined ? spread : `max ${shown(sample.max)}`;
+  const value = `${told === undefined ? '' : `${told} `}${shown(toldOf(one))} ${unit}`;
+  return [name, String(sample.n), value, beside, limit, verdict];
 }
 
 function shown(value: number): string {

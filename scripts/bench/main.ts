@@ -8,6 +8,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, statfsSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { parseArgs } from 'node:util';
+import { measureAppends } from './appends.ts';
 import { nowMs } from './clock.ts';
 import { describeCode } from './code-under-test.ts';
 import { measureCodex } from './codex.ts';
@@ -25,10 +26,12 @@ import { measureRatio, measureSteps } from './steps.ts';
 import { measureStore } from './store.ts';
 import { measureWaterfall } from './waterfall.ts';
 
+const partNames = ['steps', 'messages', 'sandbox', 'start', 'memory', 'recovery', 'store', 'appends'];
+
 const usage = `Usage: npm run bench -- [options]
 
   --quick            under a minute: smaller samples, a shorter long session
-  --only <names>     some of: ${'steps, messages, sandbox, start, memory, recovery, store'} (comma-separated)
+  --only <names>     some of: ${partNames.join(', ')} (comma-separated)
   --codex            also installs @openai/codex from npm into a temporary folder and measures it beside us
   --profile <dir>    writes CPU profiles of the server that makes the steps
   --json             the figures as one JSON document on stdout
@@ -45,6 +48,7 @@ const plans = {
     sleepers: 100,
     recoveries: 7,
     store: { appends: 1000, windowMs: 2000, windows: 5 },
+    appends: { windowMs: 2000, windows: 5, pairs: 1000 },
     codexSteps: 40,
   },
   quick: {
@@ -57,6 +61,7 @@ const plans = {
     sleepers: 100,
     recoveries: 5,
     store: { appends: 300, windowMs: 700, windows: 3 },
+    appends: { windowMs: 500, windows: 3, pairs: 200 },
     codexSteps: 15,
   },
 };
@@ -79,7 +84,6 @@ if (values.help) {
   process.stdout.write(usage);
   process.exit(0);
 }
-const partNames = ['steps', 'messages', 'sandbox', 'start', 'memory', 'recovery', 'store'];
 const unknown = values.only?.split(',').find((name) => !partNames.includes(name));
 if (unknown !== undefined) {
   process.stderr.write(`bench: --only ${unknown}: one of ${partNames.join(', ')}\n`);
@@ -157,6 +161,7 @@ function partsOf(plan: Plan, peer: Peer, isIsolated: boolean): Part[] {
     },
     { name: 'recovery', measure: () => measureRecovery(settings, plan.recoveries) },
     { name: 'store', measure: () => measureStore(plan.store) },
+    { name: 'appends', measure: () => measureAppends(peer, isIsolated, plan.appends) },
   ];
   if (values.codex) parts.push({ name: 'codex', measure: () => measureCodex(peer, plan.codexSteps) });
   return parts;

@@ -1,6 +1,14 @@
 /** Samples into figures. Pure. */
 
-export type Sample = { n: number; median: number; p10: number; p90: number; min: number; max: number };
+export type Sample = {
+  n: number;
+  median: number;
+  p10: number;
+  p90: number;
+  p99: number;
+  min: number;
+  max: number;
+};
 
 export function sampleOf(values: readonly number[]): Sample {
   if (values.length === 0) throw new Error('nothing was measured');
@@ -10,6 +18,7 @@ export function sampleOf(values: readonly number[]): Sample {
     median: quantile(sorted, 0.5),
     p10: quantile(sorted, 0.1),
     p90: quantile(sorted, 0.9),
+    p99: quantile(sorted, 0.99),
     min: sorted[0] ?? 0,
     max: sorted.at(-1) ?? 0,
   };

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { ApiDeps } from '../../src/api/deps.ts';
 import type { Executor, Limits } from '../../src/sandbox/executor.ts';
-import type { Store } from '../../src/store/store.ts';
+import type { Append, Store } from '../../src/store/store.ts';
 import { nowMs } from './clock.ts';
 import { load, moduleFile } from './code-under-test.ts';
 import type { Figure } from './figure.ts';
@@ -42,6 +42,15 @@ export async function measureWaterfall(peer: Peer, isIsolated: boolean, steps: n
 
 const warmSteps = 5;
 
+/** All that a session of so many steps appends, as api and engine hand it to the store. */
+export async function recordedAppends(peer: Peer, isIsolated: boolean, steps: number): Promise<Append[]> {
+  const appends: Append[] = [];
+  await peer.records();
+  await runTraced(peer, isIsolated, steps, [], (append) => appends.push(append));
+  await peer.records();
+  return appends;
+}
+
 /** From one answer to the next request, as the ports were crossed. */
 function chainOf(record: PeerRecord, next: PeerRecord, laps: readonly Lap[]): [string, number][] {
   const within = laps.filter((lap) => lap.startMs > record.receivedAtMs && lap.endMs < next.receivedAtMs);
@@ -59,7 +68,13 @@ function chainOf(record: PeerRecord, next: PeerRecord, laps: readonly Lap[]): [s
   return chain;
 }
 
-async function runTraced(peer: Peer, isIsolated: boolean, steps: number, laps: Lap[]): Promise<void> {
+async function runTraced(
+  peer: Peer,
+  isIsolated: boolean,
+  steps: number,
+  laps: Lap[],
+  onAppend: (append: Append) => void = () => {},
+): Promise<void> {
   const dataDir = await temporaryFolder('waterfall');
   const { openStore, openBlobs } = await load<typeof import('../../src/store/open.ts')>('src/store/open');
   const { connectHost } =
@@ -68,7 +83,8 @@ async function runTraced(peer: Peer, isIsolated: boolean, steps: number, laps: L
   const { decide } = await load<typeof import('../../src/guard/guard.ts')>('src/guard/guard');
   const { builtInPrices } = await load<typeof import('../../src/model/prices.ts')>('src/model/prices');
   const summarizeModule = pathToFileURL(moduleFile('src/session/summary'));
-  const store = await openStore({ directory: join(dataDir, 'store'), summarizeModule });
+  const opened = await openStore({ directory: join(dataDir, 'store'), summarizeModule });
+  const store = overheard(opened, onAppend);
   const host = await connectHost({ stateDir: join(dataDir, 'host'), allowUnisolated: !isIsolated });
   const blobs = openBlobs(dataDir);
   const engine = assembleEngine({
@@ -93,6 +109,21 @@ async function runTraced(peer: Peer, isIsolated: boolean, steps: number, laps: L
     await host.close();
     await store.close();
   }
+}
+
+function overheard(store: Store, onAppend: (append: Append) => void): Store {
+  return new Proxy(store, {
+    get(object, property) {
+      const value: unknown = Reflect.get(object, property);
+      if (typeof value !== 'function') return value;
+      const method = value.bind(object) as (...args: unknown[]) => unknown;
+      if (property !== 'append') return method;
+      return (append: Append) => {
+        onAppend(append);
+        return method(append);
+      };
+    },
+  });
 }
 
 /** The same object with the time of some of its methods taken. */

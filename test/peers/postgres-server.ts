@@ -9,7 +9,7 @@ import type { ChildProcess } from 'node:child_process';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants, readdirSync } from 'node:fs';
-import { chown, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, chown, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -166,6 +166,56 @@ export class PostgresServer {
     await server.boot();
     process.once('exit', server.#killed);
     return server;
+  }
+
+  /**
+   * A streaming standby: a copy of this server as it is now, which follows it through `through` (a proxy, where the test
+   * has one). A server of its own otherwise: whoever starts it stops it.
+   */
+  async standby(through: { host: string; port: number }): Promise<PostgresServer> {
+    const directory = await mkdtemp(path.join(tmpdir(), `${prefix}${process.pid}-`));
+    const { ids } = runner();
+    if (ids !== null) await chown(directory, ids.uid, ids.gid);
+    const standby = new PostgresServer(directory, await freePort(), this.#words, this.#programs);
+    const data = path.join(directory, 'data');
+    const from = ['-h', '127.0.0.1', '-p', String(this.port), '-U', user];
+    standby.#run('pg_basebackup', [...from, '-D', data, '-X', 'stream', '-c', 'fast', '--no-sync']);
+    const signal = path.join(data, 'standby.signal');
+    await writeFile(signal, '');
+    if (ids !== null) await chown(signal, ids.uid, ids.gid);
+    const settings = {
+      port: String(standby.port),
+      unix_socket_directories: directory,
+      primary_conninfo: `host=${through.host} port=${through.port} user=${user}`,
+    };
+    // What comes later in the file counts.
+    const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value}'\n`);
+    await appendFile(path.join(data, 'postgresql.conf'), lines.join(''));
+    await standby.boot();
+    process.once('exit', standby.#killed);
+    return standby;
+  }
+
+  /** From now on commits wait until the standby, which has to be there, has them on its disk. */
+  async waitForStandby(): Promise<void> {
+    await this.query('postgres', "ALTER SYSTEM SET synchronous_standby_names = '*'");
+    await this.query('postgres', 'SELECT pg_reload_conf()');
+    const deadline = performance.now() + 30_000;
+    for (;;) {
+      const states = await this.query<{ sync_state: string }>(
+        'postgres',
+        'SELECT sync_state FROM pg_stat_replication',
+      );
+      if (states.some(({ sync_state }) => sync_state === 'sync')) return;
+      if (performance.now() > deadline) throw new Error('no standby follows this server');
+      await sleep(20);
+    }
+  }
+
+  /** Makes a primary of a standby; resolves when it takes writes. */
+  async promote(): Promise<void> {
+    const [row] = await this.query<{ isDone: boolean }>('postgres', 'SELECT pg_promote() AS "isDone"');
+    if (row?.isDone !== true) throw new Error('the standby was not promoted');
   }
 
   /** Starts the server on what is there; after a kill this is crash recovery. */

@@ -15,7 +15,7 @@ const readyForQuery = Buffer.from([0x5a, 0, 0, 0, 5, 0x49]);
 export class TcpProxy {
   readonly #server: Server;
   readonly #links = new Set<Link>();
-  readonly #target: { host: string; port: number };
+  #target: { host: string; port: number };
   /** Of connections whose greeting contains it nothing goes through any more, in either direction. */
   #swallowed: string | null = null;
   /** The reply to the next request that contains it is lost, and with it the connection. */
@@ -36,6 +36,11 @@ export class TcpProxy {
 
   get address(): { host: string; port: number } {
     return { host: '127.0.0.1', port: (this.#server.address() as AddressInfo).port };
+  }
+
+  /** Connections from now on go there: as where the address of a database moves to another server. */
+  point(target: { host: string; port: number }): void {
+    this.#target = target;
   }
 
   /** Ends connections at once; how many. */

@@ -54,7 +54,7 @@ function goodEvidence(): Evidence {
     ],
     readers: [{ session: 's', name: 'reader', groups, connections: 1 }],
     effects: ['a.0'],
-    hostDeathsMs: [],
+    hostDeaths: [],
     clockJumped: false,
     crashes: [],
     audits: [],
@@ -191,15 +191,19 @@ describe('names the promise that is broken', () => {
 });
 
 it('allows doubt where the host died while the call ran, and only there', () => {
-  const doubt = (deathMs: number) =>
+  const doubt = (deathMs: number, host: string | null = null) =>
     broken((evidence, log) => {
+      const started = { type: 'sandbox.started', public: { host: 'h~1' } } as unknown as LogEvent;
+      log.push({ ...eventAt(log, 8), ...started, id: 'started', seq: log.length + 1, audience: 'operator' });
       eventAt(log, 8).public.in_doubt = true;
       eventAt(log, 8).public.is_error = true;
-      evidence.hostDeathsMs.push(deathMs);
+      evidence.hostDeaths.push({ atMs: deathMs, host });
       evidence.sessions[0]!.listed = [];
     }).includes('I6');
   expect(doubt(Date.parse(time(7)))).toBe(false);
   expect(doubt(Date.parse(time(20)))).toBe(true);
+  expect(doubt(Date.parse(time(7)), 'h~1')).toBe(false);
+  expect(doubt(Date.parse(time(7)), 'h~2')).toBe(true);
 });
 
 it('allows a refused call to have no intent', () => {

@@ -157,20 +157,24 @@ function checkEffects(
  * away: an interrupt does not wait for it.
  */
 function checkDoubts(
-  { id }: SessionEvidence,
+  { id, log }: SessionEvidence,
   calls: readonly Call[],
-  { hostDeathsMs, clockJumped }: Evidence,
+  { hostDeaths, clockJumped }: Evidence,
   say: Say,
 ): void {
   const slackMs = 1_000;
+  const places = new Set(
+    log.flatMap(({ type, public: said }) => (type === 'sandbox.started' ? [said.host] : [])),
+  );
+  const deathsMs = hostDeaths.flatMap(({ atMs, host }) => (host === null || places.has(host) ? [atMs] : []));
   for (const call of calls) {
     if (call.wasInterrupted) continue;
     for (const result of call.results) {
       if (!result.inDoubt) continue;
-      const isExplained = hostDeathsMs.some(
+      const isExplained = deathsMs.some(
         (atMs) => clockJumped || (atMs >= call.atMs - slackMs && atMs <= result.atMs + slackMs),
       );
-      if (!isExplained) say('I6', id, `${call.name} ${call.id} is in doubt, and no host was killed`);
+      if (!isExplained) say('I6', id, `${call.name} ${call.id} is in doubt, and its host was not killed`);
     }
   }
 }

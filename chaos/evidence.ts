@@ -41,8 +41,8 @@ export type Evidence = {
   readers: ReaderEvidence[];
   /** Nonces, each time that one took effect. */
   effects: string[];
-  /** When a host was killed, wall clock. */
-  hostDeathsMs: number[];
+  /** When a host was killed, wall clock, and which; null where there is one only. */
+  hostDeaths: { atMs: number; host: string | null }[];
   /** Then times in the log say nothing. */
   clockJumped: boolean;
   /** Processes that ended though nobody ended them. */

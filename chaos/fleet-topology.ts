@@ -1,6 +1,7 @@
 /**
- * A fleet on one Postgres: several servers (api and engine) and a host that has joined them, each a process of its own
- * that is started again when it dies, and a database that is killed too. Between each server and the database is a wire.
+ * A fleet on one Postgres: several servers (api and engine) and hosts that have joined them, each a process of its own
+ * (`scriptorium serve`, `scriptorium host`) that is started again when it dies, and a database that is killed too.
+ * Between each server and the database is a wire, and one between each engine and whoever dials it.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -9,18 +10,20 @@ import { hostToken } from '../src/main.ts';
 import { openStore } from '../src/store/open.ts';
 import type { Store } from '../src/store/store.ts';
 import { PostgresServer } from '../test/peers/postgres-server.ts';
-import { programFile } from './processes.ts';
+import { freePort, programFile } from './processes.ts';
 import { failpointsIn, Supervised } from './supervised.ts';
-import type { DatabaseWires, Death, Role, Topology } from './topology.ts';
+import type { Death, Role, Topology, Wires } from './topology.ts';
 import type { Wire } from './wire.ts';
 import { startWire } from './wire.ts';
 
 export type FleetOptions = {
   folder: string;
   servers: number;
+  /** Of each host, below `folder`. */
+  hosts: readonly string[];
   bind: string;
   env: Record<string, string>;
-  /** Where the host asks whom to join. */
+  /** Where hosts ask whom to join. */
   joinUrl: string;
   nextLife(role: 'server' | 'host'): string;
   restartMs(): number;
@@ -28,63 +31,101 @@ export type FleetOptions = {
 
 const database = 'scriptorium';
 
+/** Where a server stands: the wires it is reached by and reaches its database by. */
+type Place = { database: Wire; engine: Wire; internalPort: number };
+
+function serveArgs(folder: string, { engine, internalPort }: Place, databaseUrl: string): string[] {
+  const files = ['--master-key-file', masterKeyIn(folder), '--cluster-secret-file', clusterSecretIn(folder)];
+  const addresses = [
+    ...['--listen', '127.0.0.1:0', '--internal-listen', `127.0.0.1:${internalPort}`],
+    ...['--internal-address', `127.0.0.1:${engine.port}`],
+  ];
+  const times = ['--host-lost-after', '60', '--drain', '2'];
+  const place = ['--database-url', databaseUrl, '--data-dir', path.join(folder, 'data')];
+  return ['serve', '--role', 'api,engine', '--json', ...place, ...files, ...addresses, ...times];
+}
+
+function hostArgs({ folder, joinUrl, bind }: FleetOptions, host: string): string[] {
+  const place = ['--state-dir', path.join(folder, host), '--token-file', path.join(folder, 'host.token')];
+  return ['host', '--json', '--join', joinUrl, ...place, '--bind', bind];
+}
+
+function masterKeyIn(folder: string): string {
+  return path.join(folder, 'master.key');
+}
+
+function clusterSecretIn(folder: string): string {
+  return path.join(folder, 'cluster.secret');
+}
+
+function wiresOf(wires: readonly Wire[]): Wires {
+  const wire = (choice: number): Wire => wires[choice % wires.length] as Wire;
+  return {
+    cutOne: (choice) => wire(choice).cutOne(choice),
+    cut: (choice) => wire(choice).cut(),
+    partition: (choice, ms) => wire(choice).freeze(ms),
+    lose: (choice, ms, what) =>
+      what === 'requests' ? wire(choice).loseRequests(ms) : wire(choice).loseReplies(ms),
+    delay: (choice, ms, byMs) => wire(choice).delay(ms, byMs),
+  };
+}
+
 export class FleetTopology implements Topology {
   readonly deaths: Death[] = [];
-  readonly databaseWires: DatabaseWires;
+  readonly databaseWires: Wires;
+  readonly engineWires: Wires;
   readonly #options: FleetOptions;
   readonly #postgres: PostgresServer;
   readonly #wires: Wire[];
   readonly #servers: Supervised[];
-  readonly #host: Supervised;
+  readonly #hosts: Supervised[];
   #rebooting: Promise<void> | null = null;
   #hasQuit = false;
   #turn = 0;
 
   static async make(options: FleetOptions): Promise<FleetTopology> {
     mkdirSync(options.folder, { recursive: true });
-    const secret = path.join(options.folder, 'cluster.secret');
-    writeFileSync(path.join(options.folder, 'master.key'), randomBytes(32), { mode: 0o600 });
+    const secret = clusterSecretIn(options.folder);
+    writeFileSync(masterKeyIn(options.folder), randomBytes(32), { mode: 0o600 });
     writeFileSync(secret, randomBytes(32).toString('hex'), { mode: 0o600 });
     writeFileSync(path.join(options.folder, 'host.token'), hostToken(secret, 'chaos'), { mode: 0o600 });
     const postgres = await PostgresServer.start();
     await postgres.query('postgres', `CREATE DATABASE ${database}`);
-    const wires: Wire[] = [];
+    const places: Place[] = [];
     for (let left = options.servers; left > 0; left--) {
-      const wire = await startWire();
-      wire.target = { host: '127.0.0.1', port: postgres.port };
-      wires.push(wire);
+      const [database, engine] = [await startWire(), await startWire()];
+      const internalPort = await freePort();
+      database.target = { host: '127.0.0.1', port: postgres.port };
+      engine.target = { host: '127.0.0.1', port: internalPort };
+      places.push({ database, engine, internalPort });
     }
-    return new FleetTopology(options, postgres, wires);
+    return new FleetTopology(options, postgres, places);
   }
 
-  private constructor(options: FleetOptions, postgres: PostgresServer, wires: Wire[]) {
+  private constructor(options: FleetOptions, postgres: PostgresServer, places: readonly Place[]) {
     this.#options = options;
     this.#postgres = postgres;
-    this.#wires = wires;
-    const program = programFile('chaos/fleet-node');
-    const { folder, env, restartMs, joinUrl, bind } = options;
+    this.#wires = places.flatMap(({ database, engine }) => [database, engine]);
+    const { env, restartMs, folder } = options;
     const supervised = (role: 'server' | 'host', args: string[]): Supervised =>
       new Supervised({
         ...{ role, env, restartMs, mayRefuseToStart: true },
-        args: [program, role, folder, ...args],
+        args: [programFile('src/cli/main'), ...args],
         nextLife: () => options.nextLife(role),
         onDeath: (death) => this.deaths.push(death),
       });
-    this.#servers = wires.map(({ port }) =>
-      supervised('server', [postgres.url(database, { host: '127.0.0.1', port })]),
-    );
-    this.#host = supervised('host', [joinUrl, bind]);
-    const wire = (choice: number): Wire => wires[choice % wires.length] as Wire;
-    this.databaseWires = {
-      cutOne: (choice) => wire(choice).cutOne(choice),
-      cut: (choice) => wire(choice).cut(),
-      partition: (choice, ms) => wire(choice).freeze(ms),
-    };
+    this.#servers = places.map((place) => {
+      const through = { host: '127.0.0.1', port: place.database.port };
+      return supervised('server', serveArgs(folder, place, postgres.url(database, through)));
+    });
+    this.#hosts = options.hosts.map((host) => supervised('host', hostArgs(options, host)));
+    this.databaseWires = wiresOf(places.map((place) => place.database));
+    this.engineWires = wiresOf(places.map((place) => place.engine));
   }
 
   async open(): Promise<void> {
     await Promise.all(this.#servers.map((server) => server.open()));
-    await this.#host.open();
+    await Promise.all(this.#hosts.map((host) => host.open()));
   }
 
   /** Each time another one: clients have no favourite. */
@@ -111,22 +152,22 @@ export class FleetTopology implements Topology {
 
   async calm(): Promise<void> {
     await this.#rebooting;
-    await Promise.all([...this.#servers, this.#host].map((one) => one.calm()));
+    await Promise.all(this.#all.map((one) => one.calm()));
   }
 
   fired(): string[] {
-    const words = [...this.#servers, this.#host].map((one) => one.words).join('\n');
+    const words = this.#all.map((one) => one.words).join('\n');
     return failpointsIn(words).map(({ name, action }) => `${name}=${action}`);
   }
 
   starts(): number {
-    return this.#servers.reduce((sum, server) => sum + server.starts, this.#host.starts);
+    return this.#all.reduce((sum, one) => sum + one.starts, 0);
   }
 
   openStore(): Promise<Store> {
     return openStore({
       databaseUrl: this.#postgres.url(database),
-      masterKeyFile: path.join(this.#options.folder, 'master.key'),
+      masterKeyFile: masterKeyIn(this.#options.folder),
       summarizeModule: new URL(`file://${programFile('src/session/summary')}`),
     });
   }
@@ -136,7 +177,7 @@ export class FleetTopology implements Topology {
     this.#hasQuit = true;
     await this.#rebooting;
     await Promise.all(this.#servers.map((server) => server.close()));
-    await this.#host.close();
+    await Promise.all(this.#hosts.map((host) => host.close()));
   }
 
   async close(): Promise<void> {
@@ -147,11 +188,16 @@ export class FleetTopology implements Topology {
 
   /** Everything that anyone wrote, for whoever has to find out why. */
   get words(): string {
-    return [...this.#servers, this.#host].map((one) => one.words).join('\n----\n');
+    return this.#all.map((one) => one.words).join('\n----\n');
+  }
+
+  get #all(): Supervised[] {
+    return [...this.#servers, ...this.#hosts];
   }
 
   #one(role: Exclude<Role, 'database'>, choice: number): Supervised {
-    return role === 'host' ? this.#host : (this.#servers[choice % this.#servers.length] as Supervised);
+    const ones = role === 'host' ? this.#hosts : this.#servers;
+    return ones[choice % ones.length] as Supervised;
   }
 
   async #reboot(): Promise<void> {

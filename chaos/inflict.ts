@@ -3,13 +3,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault, FaultKind, Plan } from './plan.ts';
 import { signal } from './process-table.ts';
 import type { Stage } from './stage.ts';
-import type { Role, Topology } from './topology.ts';
+import type { Role, Topology, Wires } from './topology.ts';
 
 export type Inflicted = Partial<Record<FaultKind, number>>;
 
 type Battlefield = { plan: Plan; stage: Stage; topology: Topology };
 
-export async function inflict(field: Battlefield, until: AbortSignal): Promise<Inflicted> {
+export type Strike = { atMs: number; fault: Fault };
+
+export async function inflict(field: Battlefield, until: AbortSignal, strikes: Strike[]): Promise<Inflicted> {
   const counts: Inflicted = {};
   const underWay = new Set<Promise<void>>();
   const choices = field.plan.random('choices');
@@ -22,7 +24,9 @@ export async function inflict(field: Battlefield, until: AbortSignal): Promise<I
       underWay.add(work);
       void work.finally(() => underWay.delete(work));
     });
-    if (isDone) counts[fault.kind] = (counts[fault.kind] ?? 0) + 1;
+    if (!isDone) continue;
+    strikes.push({ atMs: Date.now(), fault });
+    counts[fault.kind] = (counts[fault.kind] ?? 0) + 1;
   }
   await Promise.all(underWay);
   return counts;
@@ -51,7 +55,14 @@ function strike(
     case 'cut-one-of-database':
     case 'cut-database':
     case 'partition-database':
-      return attackDatabase(fault, topology, choice);
+      return attackWires(fault, topology.databaseWires, choice);
+    case 'cut-one-of-engine':
+    case 'cut-engine':
+    case 'delay-engine':
+    case 'lose-to-engine':
+    case 'lose-from-engine':
+    case 'partition-engine':
+      return attackWires(fault, topology.engineWires, choice);
     case 'kill-host':
       return topology.kill('host', choice);
     case 'freeze-server':
@@ -79,15 +90,36 @@ function strike(
   }
 }
 
-function attackDatabase(
-  fault: Extract<Fault, { kind: 'cut-one-of-database' | 'cut-database' | 'partition-database' }>,
-  { databaseWires }: Topology,
-  choice: number,
-): boolean {
-  if (fault.kind === 'partition-database') databaseWires?.partition(choice, fault.ms);
-  else if (fault.kind === 'cut-database') databaseWires?.cut(choice);
-  else databaseWires?.cutOne(choice);
-  return databaseWires !== null;
+type OfWires = Exclude<
+  Extract<Fault, { kind: `${string}-${'database' | 'engine'}` }>,
+  { kind: 'kill-database' }
+>;
+
+function attackWires(fault: OfWires, wires: Wires | null, choice: number): boolean {
+  switch (fault.kind) {
+    case 'cut-one-of-database':
+    case 'cut-one-of-engine':
+      wires?.cutOne(choice);
+      break;
+    case 'cut-database':
+    case 'cut-engine':
+      wires?.cut(choice);
+      break;
+    case 'partition-database':
+    case 'partition-engine':
+      wires?.partition(choice, fault.ms);
+      break;
+    case 'delay-engine':
+      wires?.delay(choice, fault.ms, fault.byMs);
+      break;
+    case 'lose-to-engine':
+      wires?.lose(choice, fault.ms, 'requests');
+      break;
+    case 'lose-from-engine':
+      wires?.lose(choice, fault.ms, 'replies');
+      break;
+  }
+  return wires !== null;
 }
 
 function freeze(

@@ -11,7 +11,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { killAll } from './processes.ts';
 import { asJson, asText, isHeld } from './report.ts';
-import { type RunOptions, run } from './run.ts';
+import { hostFolders, type RunOptions, run } from './run.ts';
 
 const usage = `Usage: scriptorium chaos [options]
 
@@ -20,7 +20,7 @@ const usage = `Usage: scriptorium chaos [options]
   --steps <n>         end the attack after so many tool calls (default: no limit)
   --sessions <n>      sessions at work at once (default: 8)
   --pace <ms>         from one fault to the next, on average (default: 700)
-  --store <engine>    sqlite: one server (default); postgres: three servers and a host on a Postgres of their own
+  --store <engine>    sqlite: one server (default); postgres: three servers and two hosts on a Postgres of their own
   --json              print the result as one line of JSON
   --keep              keep the folder of the run
 `;
@@ -74,7 +74,9 @@ const asked: Omit<RunOptions, 'folder'> = {
 const folder = mkdtempSync(path.join(tmpdir(), 'scriptorium-chaos-'));
 // Sandboxes of other uids reach the witness's pipe below it.
 chmodSync(folder, 0o755);
-const stateDirs = ['data', 'fleet'].map((name) => path.join(folder, name, 'host'));
+const stateDirs = [['data', 'host'], ...hostFolders.map((host) => ['fleet', host])].map((names) =>
+  path.join(folder, ...names),
+);
 const options: RunOptions = { ...asked, folder };
 
 process.on('exit', () => stateDirs.forEach(killAll));
@@ -86,6 +88,9 @@ process.stdout.write(values.json ? `${JSON.stringify(report)}\n` : `${asText(opt
 if (isHeld(result) && !values.keep) rmSync(folder, { recursive: true, force: true });
 else {
   writeFileSync(path.join(folder, 'report.json'), JSON.stringify(report, null, 2));
+  // A database of the run is gone by now: these are its logs.
+  const { evidence, strikes, deaths } = result;
+  writeFileSync(path.join(folder, 'evidence.json'), JSON.stringify({ strikes, deaths, ...evidence }));
   options.say(`all of it is in ${folder}`);
 }
 process.exit(isHeld(result) ? 0 : 1);

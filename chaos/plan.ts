@@ -27,7 +27,13 @@ export type Fault =
   | { kind: 'kill-database' }
   | { kind: 'cut-one-of-database' }
   | { kind: 'cut-database' }
-  | { kind: 'partition-database'; ms: number };
+  | { kind: 'partition-database'; ms: number }
+  /** Only where engines and hosts are apart. */
+  | { kind: 'cut-one-of-engine' }
+  | { kind: 'cut-engine' }
+  | { kind: 'delay-engine'; ms: number; byMs: number }
+  | { kind: 'lose-to-engine' | 'lose-from-engine'; ms: number }
+  | { kind: 'partition-engine'; ms: number };
 
 export type FaultKind = Fault['kind'];
 
@@ -39,8 +45,8 @@ export type Scope = 'all' | 'server' | 'host';
 export type PlanOptions = {
   /** How long it is quiet between two faults, on average. */
   paceMs?: number;
-  /** Whether there is a database beside the servers, to be attacked too. */
-  hasDatabase?: boolean;
+  /** Whether database and hosts are beside the servers, to be attacked too, with the wires between them. */
+  isFleet?: boolean;
 };
 
 export type Plan = {
@@ -74,33 +80,39 @@ const weights: readonly [FaultKind, number][] = [
   ['model-weather', 2],
 ];
 
-/** The same, where there is a database. */
-const databaseWeights: readonly [FaultKind, number][] = [
+/** The same, where there are a database and hosts of their own. */
+const fleetWeights: readonly [FaultKind, number][] = [
   ['kill-database', 1],
   ['cut-one-of-database', 3],
   ['cut-database', 2],
   ['partition-database', 1],
+  ['cut-one-of-engine', 2],
+  ['cut-engine', 1],
+  ['delay-engine', 1],
+  ['lose-to-engine', 1],
+  ['lose-from-engine', 1],
+  ['partition-engine', 1],
 ];
 
 function weighted(list: readonly [FaultKind, number][]): FaultKind[] {
   return list.flatMap(([kind, weight]) => Array<FaultKind>(weight).fill(kind));
 }
 
-export function planOf(seed: number, { paceMs = 700, hasDatabase = false }: PlanOptions = {}): Plan {
+export function planOf(seed: number, { paceMs = 700, isFleet = false }: PlanOptions = {}): Plan {
   const faults = randomOf(`${seed}/faults`);
   const lives = randomOf(`${seed}/lives`);
-  const kinds = weighted(hasDatabase ? [...weights, ...databaseWeights] : weights);
+  const kinds = weighted(isFleet ? [...weights, ...fleetWeights] : weights);
   const isHosts = (name: string): boolean => name.startsWith('host.');
   const killers = failpointNames.filter(canKill);
   const places = {
     all: endless(lives, killers),
     server: endless(
       lives,
-      killers.filter((name) => !isHosts(name) && !isEmbedded(name)),
+      killers.filter((name) => !isHosts(name)),
     ),
     host: endless(lives, killers.filter(isHosts)),
   };
-  const troubles = endless(lives, troubleMakers);
+  const troubles = endless(lives, isFleet ? [...troubleMakers, answerLost] : troubleMakers);
   return {
     next: () => ({
       afterMs: Math.round(paceMs * (0.35 + faults.next() * 1.3)),
@@ -109,11 +121,6 @@ export function planOf(seed: number, { paceMs = 700, hasDatabase = false }: Plan
     nextLife: (scope) => [killAt(places[scope](), lives), troubles()(lives)].filter(Boolean).join(';'),
     random: (name) => randomOf(`${seed}/${name}`),
   };
-}
-
-/** Only the embedded store has a thread of its own to fail in. */
-function isEmbedded(name: FailpointName): boolean {
-  return name.startsWith('store.');
 }
 
 function canKill(name: FailpointName): boolean {
@@ -146,13 +153,18 @@ function faultOf(random: Random, kind: FaultKind): Fault {
       // Sometimes longer than a lease.
       return { kind, ms: random.chance(0.9) ? random.between(200, 3_000) : random.between(11_000, 14_000) };
     case 'partition-database':
+    case 'partition-engine':
       return { kind, ms: random.chance(0.7) ? random.between(500, 4_000) : random.between(11_000, 16_000) };
     case 'freeze-host':
       return { kind, ms: random.between(200, 2_000) };
     case 'lose-replies':
     case 'refuse-clients':
       return { kind, ms: random.between(100, 900) };
+    case 'lose-to-engine':
+    case 'lose-from-engine':
+      return { kind, ms: random.between(100, 3_000) };
     case 'delay-clients':
+    case 'delay-engine':
       return { kind, ms: random.between(300, 2_000), byMs: random.between(10, 300) };
     case 'model-weather':
       return { kind, weather: random.pick(weathers), ms: random.between(200, 1_500) };
@@ -183,3 +195,6 @@ const troubleMakers: readonly Trouble[] = [
   (random) => `engine.after-act-began=stall:${random.between(100, 1_500)}@${random.between(1, 10)}`,
   (random) => `api.after-input-append=stall:${random.between(100, 800)}@${random.between(1, 10)}`,
 ];
+
+/** The answer to a commit is lost on its way; a store within the process has no such way. */
+const answerLost: Trouble = (random) => `store.after-commit=error:ECONNRESET@${random.between(3, 40)}`;

@@ -11,7 +11,7 @@ import { check, type Verdict } from './check.ts';
 import { Clients } from './clients.ts';
 import { readStore } from './collect.ts';
 import type { Evidence, Group, SessionEvidence } from './evidence.ts';
-import { type Inflicted, inflict } from './inflict.ts';
+import { type Inflicted, inflict, type Strike } from './inflict.ts';
 import type { Plan } from './plan.ts';
 import { planOf, type Scope } from './plan.ts';
 import { type News, type Recovery, recoveriesOf } from './recovery.ts';
@@ -38,7 +38,10 @@ export type RunOptions = {
 
 export type RunResult = {
   verdict: Verdict;
+  evidence: Evidence;
   inflicted: Inflicted;
+  /** What was done and when, wall clock. */
+  strikes: readonly Strike[];
   deaths: readonly Death[];
   fired: string[];
   recovery: Recovery;
@@ -52,11 +55,13 @@ export type RunResult = {
 
 const readersOfSession = 3;
 const serversOfFleet = 3;
+/** Below the folder of a fleet, the state of each host. */
+export const hostFolders = ['host-0', 'host-1'];
 const restLimitMs = 90_000;
 const apiKey = 'sk-scriptorium-chaos-0123456789abcdef';
 
 export async function run(options: RunOptions): Promise<RunResult> {
-  const plan = planOf(options.seed, { paceMs: options.paceMs, hasDatabase: options.store === 'postgres' });
+  const plan = planOf(options.seed, { paceMs: options.paceMs, isFleet: options.store === 'postgres' });
   const stage = await setStage(options.folder);
   const topology = await makeTopology(options, plan, stage);
   // Clients reach whichever process serves now.
@@ -95,7 +100,14 @@ async function makeTopology(options: RunOptions, plan: Plan, stage: Stage): Prom
   const { FleetTopology } = await import('./fleet-topology.ts');
   const joinUrl = `http://127.0.0.1:${stage.clientWire.port}`;
   const folder = path.join(options.folder, 'fleet');
-  return FleetTopology.make({ ...common, folder, joinUrl, servers: serversOfFleet, nextLife: armed });
+  return FleetTopology.make({
+    ...common,
+    folder,
+    joinUrl,
+    servers: serversOfFleet,
+    hosts: hostFolders,
+    nextLife: armed,
+  });
 }
 
 type Field = { plan: Plan; stage: Stage; topology: Topology };
@@ -115,7 +127,8 @@ async function attack(options: RunOptions, field: Field): Promise<RunResult> {
     for (const frame of group.frames) if (resultTypes.has(frame.type)) steps++;
     if (steps >= options.steps) over.abort();
   };
-  const inflicting = inflict(field, over.signal);
+  const strikes: Strike[] = [];
+  const inflicting = inflict(field, over.signal, strikes);
   const sessions = await createSessions(options.sessions, ask);
   options.say(`${sessions.length} sessions are at work under attack`);
   const clients = sessions.map(
@@ -144,7 +157,9 @@ async function attack(options: RunOptions, field: Field): Promise<RunResult> {
   const evidence = await collect({ sessions, unrest, clients, ask, field });
   return {
     verdict: check(evidence),
+    evidence,
     inflicted,
+    strikes,
     deaths: topology.deaths,
     fired: topology.fired(),
     recovery: recoveriesOf(
@@ -283,7 +298,7 @@ async function collect({ sessions, unrest, clients, ask, field }: Collecting): P
     inputs: clients.flatMap((client) => client.inputs),
     readers,
     effects: stage.effects(),
-    hostDeathsMs: deaths.filter((death) => death.role === 'host').map((death) => death.atMs),
+    hostDeaths: deaths.flatMap(({ role, atMs, host = null }) => (role === 'host' ? [{ atMs, host }] : [])),
     clockJumped: topology.fired().some((name) => name.startsWith('clock=')),
     crashes: deaths.filter(isCrash).map((death) => `${death.role}: ${death.cause}`),
     audits,

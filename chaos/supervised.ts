@@ -34,6 +34,8 @@ export class Supervised {
   /** All it ever wrote on stderr. */
   words = '';
   url: URL | null = null;
+  /** What it said of itself when it was ready; of its latest life. */
+  line: Record<string, unknown> = {};
   readonly #options: SupervisedOptions;
   #child: ChildProcess | null = null;
   #isCalm = false;
@@ -113,6 +115,7 @@ export class Supervised {
       const arms: Record<string, string> = armed === '' ? {} : { SCRIPTORIUM_FAILPOINTS: armed };
       const { line } = await start(args, { ...env, ...arms }, onSpawn);
       this.#hasStarted = true;
+      this.line = line;
       this.url = typeof line.url === 'string' ? new URL(line.url) : null;
       // One that was armed and came up while calm was asked for is about to be killed.
       if (isCalm === this.#isCalm) this.#ready.resolve();
@@ -131,9 +134,11 @@ export class Supervised {
       : last && child.signalCode === 'SIGKILL'
         ? `failpoint:${last.name}`
         : `exit ${child.exitCode ?? child.signalCode}: ${said.trim().slice(-500)}`;
+    const { host_id: host } = this.line;
     this.#options.onDeath({
       role: this.#options.role,
       cause,
+      ...(typeof host === 'string' ? { host } : {}),
       atMs: Date.now(),
       monotonicMs: performance.now(),
     });

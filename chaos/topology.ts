@@ -13,15 +13,20 @@ export type Death = {
   monotonicMs: number;
   /** `kill` and `failpoint:<name>` are ours; anything else nobody wanted. */
   cause: string;
+  /** Of a host in a fleet: its id there. */
+  host?: string;
 };
 
-/** The wires between servers and their database; `choice` picks the server. */
-export type DatabaseWires = {
+/** The wires between servers and something that they need; `choice` picks the server. */
+export type Wires = {
   /** One connection of one server: the one that says that it lives, or another. */
   cutOne(choice: number): void;
   cut(choice: number): void;
   /** Nothing comes through, and nobody is told. */
   partition(choice: number, ms: number): void;
+  /** In one direction all is swallowed, then the connections break. */
+  lose(choice: number, ms: number, what: 'requests' | 'replies'): void;
+  delay(choice: number, ms: number, byMs: number): void;
 };
 
 export interface Topology {
@@ -33,7 +38,9 @@ export interface Topology {
   pidOf(role: Role, choice: number): number | null;
   /** Kills it; that is then no crash. */
   kill(role: Role, choice: number): boolean;
-  readonly databaseWires: DatabaseWires | null;
+  readonly databaseWires: Wires | null;
+  /** Between each engine and whoever dials it: hosts, and apis. */
+  readonly engineWires: Wires | null;
   /** From now on nothing is armed; what runs armed is replaced. */
   calm(): Promise<void>;
   readonly deaths: readonly Death[];

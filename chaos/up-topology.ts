@@ -27,6 +27,7 @@ const watchMs = 50;
 export class UpTopology implements Topology {
   readonly deaths: Death[] = [];
   readonly databaseWires = null;
+  readonly engineWires = null;
   readonly #dataDir: string;
   readonly #server: Supervised;
   readonly #killedHosts = new Set<number>();

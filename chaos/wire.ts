@@ -17,6 +17,8 @@ export type Wire = {
   freeze(ms: number): void;
   /** For so long: requests arrive, answers do not; then the connections break. */
   loseReplies(ms: number): void;
+  /** The same in the other direction. */
+  loseRequests(ms: number): void;
   delay(ms: number, byMs: number): void;
   refuse(ms: number): void;
   close(): Promise<void>;
@@ -27,13 +29,14 @@ type Pair = {
   upstream: Socket;
   /** Something was swallowed: nothing may come after it. */
   isMute: boolean;
+  isDeaf: boolean;
   /** For its whole life, so that nothing overtakes. */
   delayMs: number;
 };
 
 export async function startWire(): Promise<Wire> {
   const pairs = new Set<Pair>();
-  const until = { lose: 0, delay: 0, refuse: 0, freeze: 0 };
+  const until = { lose: 0, loseRequests: 0, delay: 0, refuse: 0, freeze: 0 };
   let delayMs = 0;
   const cut = (): void => {
     for (const pair of pairs) breakPair(pair);
@@ -42,7 +45,8 @@ export async function startWire(): Promise<Wire> {
     client.on('error', () => client.destroy());
     if (wire.target === null || Date.now() < until.refuse) return void client.resetAndDestroy();
     const upstream = connect(wire.target);
-    const pair: Pair = { client, upstream, isMute: false, delayMs: Date.now() < until.delay ? delayMs : 0 };
+    const pairDelayMs = Date.now() < until.delay ? delayMs : 0;
+    const pair: Pair = { client, upstream, isMute: false, isDeaf: false, delayMs: pairDelayMs };
     pairs.add(pair);
     const close = (): void => {
       pairs.delete(pair);
@@ -54,7 +58,10 @@ export async function startWire(): Promise<Wire> {
       socket.on('error', close);
       socket.on('close', close);
     }
-    client.on('data', (chunk: Buffer) => later(pair, () => upstream.write(chunk)));
+    client.on('data', (chunk: Buffer) => {
+      pair.isDeaf ||= Date.now() < until.loseRequests;
+      if (!pair.isDeaf) later(pair, () => upstream.write(chunk));
+    });
     upstream.on('data', (chunk: Buffer) => {
       pair.isMute ||= Date.now() < until.lose;
       if (!pair.isMute) later(pair, () => client.write(chunk));
@@ -76,6 +83,10 @@ export async function startWire(): Promise<Wire> {
     },
     loseReplies(ms) {
       until.lose = Date.now() + ms;
+      setTimeout(cut, ms);
+    },
+    loseRequests(ms) {
+      until.loseRequests = Date.now() + ms;
       setTimeout(cut, ms);
     },
     delay(ms, byMs) {

@@ -172,7 +172,10 @@ function brainOf({ store, folded, blobs, onError }: Base, options: BrainOptions)
   return {
     engine,
     workspaces: new Workspaces({ store, folded, blobs, executor: fleet, limits, tenant: defaultTenant }),
-    errands: new Errands({ store, executor: fleet, onError: (error) => onError(error, 'errands') }),
+    errands: new Errands({
+      ...{ store, executor: fleet, onError: (error: unknown) => onError(error, 'errands') },
+      ...(losses ? { losses } : {}),
+    }),
   };
 }
 

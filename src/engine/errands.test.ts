@@ -1,5 +1,8 @@
 import { expect, it } from 'vitest';
 import { EngineRoom, event, idleAfter, message, tenant } from '../../test/peers/engine-room.ts';
+import { MemoryExecutor } from '../../test/peers/memory-executor.ts';
+import { Fleet, type FleetHost } from '../sandbox/fleet/fleet.ts';
+import type { HostHello } from '../sandbox/host/wire.ts';
 import { asNew } from './drive.ts';
 import { Errands } from './errands.ts';
 
@@ -59,3 +62,51 @@ it('does not take a disk that could not be removed for removed, and removes the 
     await room.close();
   }
 });
+
+it('waits for the host that has the disk, for as long as it is away, and does the others meanwhile (S5)', async () => {
+  const room = await new EngineRoom().open(() => ({ toolCalls: [] }));
+  const [here, away] = [new MemoryExecutor(), new MemoryExecutor()];
+  const fleet = new Fleet({ pingMs: 60_000 });
+  const lost = new Set<string>();
+  try {
+    const client = (executor: MemoryExecutor, hostId: string): FleetHost =>
+      Object.assign(executor, { hello: async () => helloOf(hostId), close: async () => {} });
+    fleet.add(helloOf('here~1'), client(here, 'here~1'));
+    const sessions = [await room.createSession({}), await room.createSession({})];
+    for (const [index, session] of sessions.entries()) {
+      const host = ['away~1', 'here~1'][index] ?? '';
+      const outbox = [{ id: `${session}/remove`, kind: 'sandbox.remove', body: { session, host } }];
+      await room.store.append({ ...tenant, stream: session, events: [], outbox });
+    }
+    const onError = (error: unknown): void => void room.errors.push(error);
+    const losses = { isLost: async (host: string) => lost.has(host) };
+    const errands = new Errands({ store: room.store, executor: fleet, losses, onError });
+    const waiting = async () => (await room.store.pendingOutbox(10)).map(({ body }) => body.session);
+    const removals = (executor: MemoryExecutor) =>
+      executor.asked.filter(({ method }) => method === 'destroySandbox').length;
+    await errands.runOnce();
+    await errands.runOnce();
+    expect(await waiting()).toEqual([sessions[0]]);
+    expect(removals(here)).toBe(1);
+    fleet.add(helloOf('away~1'), client(away, 'away~1'));
+    await errands.runOnce();
+    expect(await waiting()).toEqual([]);
+    expect(removals(away)).toBe(1);
+    // A machine that is given up has no disk any more.
+    const outbox = [{ id: 'gone/remove', kind: 'sandbox.remove', body: { session: 'gone', host: 'gone~1' } }];
+    await room.store.append({ ...tenant, stream: sessions[0] as string, events: [], outbox });
+    await errands.runOnce();
+    expect(await waiting()).toEqual(['gone']);
+    lost.add('gone~1');
+    await errands.runOnce();
+    expect(await waiting()).toEqual([]);
+    expect(room.errors).toEqual([]);
+  } finally {
+    await fleet.close();
+    await room.close();
+  }
+});
+
+function helloOf(hostId: string): HostHello {
+  return { hostId, sandboxes: 0 } as HostHello;
+}

@@ -1,20 +1,33 @@
 /**
  * What was promised in a commit and is done after it, at least once: the outbox. Today that is one errand, removing the
  * sandbox and the disk of a deleted session (S5); webhooks are to follow.
+ *
+ * An errand that names a host is done when that host has done it, however long it is away; where it is given up, there
+ * is no disk any more. What waits keeps nothing else waiting.
  */
 import type { Executor } from '../sandbox/executor.ts';
-import { HostUnreachable, isRefusal } from '../sandbox/executor.ts';
+import { HostAway, HostUnreachable, isRefusal } from '../sandbox/executor.ts';
 import type { OutboxMessage, Store } from '../store/store.ts';
+import type { HostLosses } from './host-losses.ts';
 
-type Options = { store: Store; executor: Executor; onError(error: unknown): void };
+type Options = {
+  store: Store;
+  executor: Executor;
+  /** Absent where there is one host only, which is never given up. */
+  losses?: Pick<HostLosses, 'isLost'>;
+  onError(error: unknown): void;
+};
 
 const everyMs = 2_000;
 const batch = 100;
+/** Where all that is looked at waits for a host, more is looked at. */
+const maxBatch = 10_000;
 /** Above any engine's: nobody works on a session that is deleted. */
 const lastFence = Number.MAX_SAFE_INTEGER;
 
 export class Errands {
   readonly #options: Options;
+  #batch = batch;
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> | null = null;
 
@@ -39,19 +52,39 @@ export class Errands {
   /** Does what is due; what fails is found again the next time. Never rejects. */
   async runOnce(): Promise<void> {
     try {
-      const due = await this.#options.store.pendingOutbox(batch);
+      const due = await this.#options.store.pendingOutbox(this.#batch);
       const done: string[] = [];
       for (const message of due) if (await this.#perform(message)) done.push(message.id);
+      const isStuck = done.length === 0 && due.length === this.#batch;
+      this.#batch = isStuck ? Math.min(maxBatch, this.#batch * 2) : batch;
       if (done.length > 0) await this.#options.store.ackOutbox(done);
     } catch (error) {
-      // An unreachable host is the engine's to complain of.
-      if (!(error instanceof HostUnreachable)) this.#options.onError(error);
+      this.#options.onError(error);
     }
   }
 
   async #perform(message: OutboxMessage): Promise<boolean> {
     if (message.kind !== 'sandbox.remove') return false;
-    const session = String(message.body.session);
+    const { executor } = this.#options;
+    const { session, host } = message.body;
+    if (typeof host === 'string') executor.locate?.(String(session), host);
+    try {
+      return await this.#remove(String(session));
+    } catch (error) {
+      // An unreachable host is the engine's to complain of.
+      if (!(error instanceof HostUnreachable)) throw error;
+      if (!(error instanceof HostAway) || error.host === null) return false;
+      if (!(await this.#options.losses?.isLost(error.host))) return false;
+      // Gone with its machine; what may have been begun elsewhere is still to go.
+      executor.locate?.(String(session), null);
+      return this.#remove(String(session)).catch((again: unknown) => {
+        if (again instanceof HostUnreachable) return false;
+        throw again;
+      });
+    }
+  }
+
+  async #remove(session: string): Promise<boolean> {
     const removed = await this.#options.executor.destroySandbox({
       session,
       fence: lastFence,

@@ -27,13 +27,15 @@ export const deleteSession = operation({
           actor: call.principal.actor,
           thread: summary.thread_id,
         };
+        const { hostId: host } = state.sandbox;
+        const place = host === null ? {} : { host };
         return {
           events: [toNewEvent(inputDraft('session.deleted', {}, null, origin))],
           extra: {
             eraseStream: true,
             deleteResources: await filesOf(call.deps.store, call.principal.tenant, id),
-            // S5: its processes and its disk go too, also when the host is away just now.
-            outbox: [{ id: `${id}/remove`, kind: 'sandbox.remove', body: { session: id } }],
+            // S5: its processes and its disk go too, also when the host is away just now: that host is waited for.
+            outbox: [{ id: `${id}/remove`, kind: 'sandbox.remove', body: { session: id, ...place } }],
           },
         };
       },

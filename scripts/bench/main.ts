@@ -24,9 +24,21 @@ import { Server } from './server-process.ts';
 import { copiedNode, measureIdleMemory, measureSleepers, measureStart } from './start.ts';
 import { measureRatio, measureSteps } from './steps.ts';
 import { measureStore } from './store.ts';
+import { measureFrozen, measureTakeover } from './takeover.ts';
 import { measureWaterfall } from './waterfall.ts';
 
-const partNames = ['steps', 'messages', 'sandbox', 'start', 'memory', 'recovery', 'store', 'appends'];
+const partNames = [
+  'steps',
+  'messages',
+  'sandbox',
+  'start',
+  'memory',
+  'recovery',
+  'store',
+  'appends',
+  'takeover',
+  'frozen',
+];
 
 const usage = `Usage: npm run bench -- [options]
 
@@ -49,6 +61,7 @@ const plans = {
     recoveries: 7,
     store: { appends: 1000, windowMs: 2000, windows: 5 },
     appends: { windowMs: 2000, windows: 5, pairs: 1000 },
+    takeover: { kills: 30, freezes: 3 },
     codexSteps: 40,
   },
   quick: {
@@ -62,6 +75,7 @@ const plans = {
     recoveries: 5,
     store: { appends: 300, windowMs: 700, windows: 3 },
     appends: { windowMs: 500, windows: 3, pairs: 200 },
+    takeover: { kills: 5, freezes: 1 },
     codexSteps: 15,
   },
 };
@@ -162,6 +176,8 @@ function partsOf(plan: Plan, peer: Peer, isIsolated: boolean): Part[] {
     { name: 'recovery', measure: () => measureRecovery(settings, plan.recoveries) },
     { name: 'store', measure: () => measureStore(plan.store) },
     { name: 'appends', measure: () => measureAppends(peer, isIsolated, plan.appends) },
+    { name: 'takeover', measure: () => measureTakeover(settings, plan.takeover) },
+    { name: 'frozen', measure: () => measureFrozen(settings, plan.takeover) },
   ];
   if (values.codex) parts.push({ name: 'codex', measure: () => measureCodex(peer, plan.codexSteps) });
   return parts;

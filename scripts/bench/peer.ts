@@ -1,6 +1,7 @@
 /**
  * The model peer of the bench: the rehearsal in a process of its own. Its script plays bash-loop with settings from the
- * last message (`{"steps":"100","command":"true"}`), so that one peer serves every measurement.
+ * last message (`{"steps":"100","command":"true"}`), so that one peer serves every measurement. `latencyMs` is what the
+ * model thinks before each answer.
  *
  * Tells its parent over IPC: where it listens, each final answer as it is given, and on request all records, with the
  * times to the microsecond (the rehearsal's own are whole milliseconds of the wall clock).
@@ -44,7 +45,7 @@ async function script(turn: Turn): Promise<Reply> {
   const asked = { ...turn, args: settingsIn(turn.userText) };
   const reply = await (asked.args.any === undefined ? bashLoop(asked) : anyShellLoop(asked));
   if ('text' in reply && reply.text !== undefined) tell({ type: 'done', text: reply.text });
-  return reply;
+  return asked.args.latencyMs === undefined ? reply : { ...reply, latencyMs: Number(asked.args.latencyMs) };
 }
 
 const closings: { closedAtMs: number; answeredAtMs: number }[] = [];

@@ -28,7 +28,7 @@ const collector = path.join(import.meta.dirname, 'collect-on-message.mjs');
 export const collectingFlags = ['--expose-gc', `--import=${pathToFileURL(collector).href}`];
 
 const readyLimitMs = 20_000;
-const apiKey = 'sk-scriptorium-bench-0123456789abcdef';
+export const apiKey = 'sk-scriptorium-bench-0123456789abcdef';
 
 export class Server {
   readonly child: ChildProcess;
@@ -67,6 +67,11 @@ export class Server {
         SCRIPTORIUM_API_KEY: apiKey,
       },
     });
+    return Server.attach(child, dataDir, spawned);
+  }
+
+  /** Waits for the line that says where it listens. */
+  static async attach(child: ChildProcess, dataDir: string, spawned = nowMs()): Promise<Server> {
     const line = await firstLine(child);
     const ready = nowMs();
     return new Server(child, dataDir, { spawned, ready }, (JSON.parse(line) as { url: string }).url);
@@ -233,7 +238,8 @@ export function statusOf(url: URL): Promise<number | null> {
   });
 }
 
-function firstLine(child: ChildProcess): Promise<string> {
+/** Rejects where it ends before it has said anything. */
+export function firstLine(child: ChildProcess): Promise<string> {
   return new Promise((resolve, reject) => {
     if (child.stdout === null) throw new Error('no stdout');
     const timer = setTimeout(() => reject(new Error('the server is not ready in time')), readyLimitMs);

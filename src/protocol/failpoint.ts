@@ -6,10 +6,11 @@
  *
  *   SCRIPTORIUM_FAILPOINTS='engine.after-act-began=kill@3;host.before-reply=stall:500@1;store.before-commit=error:ENOSPC@5-9'
  *
- * `place=action@hits`, separated by `;`. Actions: `kill` (SIGKILL to itself), `stall:MS`, `error:CODE`, `drop` and
- * `duplicate` (of replies), `jump:MS` (of the clock). Hits are counted by place and thread, from 1: `@3` that one (the
- * default is `@1`), `@3-7` those, `@3+` all from then on. `sabotage.*` are protections that can be taken out (`lie`),
- * to see that somebody notices; they are never part of a plan that is to hold.
+ * `place=action@hits`, separated by `;`. Actions: `kill` (SIGKILL to itself), `stall:MS` (of what waits there),
+ * `block:MS` (of the whole thread), `error:CODE`, `drop` and `duplicate` (of replies), `jump:MS` (of the clock). Hits are
+ * counted by place and thread, from 1: `@3` that one (the default is `@1`), `@3-7` those, `@3+` all from then on.
+ * `sabotage.*` are protections that can be taken out (`lie`), to see that somebody notices; they are never part of a plan
+ * that is to hold.
  */
 import { writeSync } from 'node:fs';
 
@@ -61,6 +62,7 @@ export type Verdict = 'drop' | 'duplicate' | null;
 type Action =
   | { type: 'kill' }
   | { type: 'stall'; ms: number }
+  | { type: 'block'; ms: number }
   | { type: 'error'; code: string }
   | { type: 'drop' }
   | { type: 'duplicate' }
@@ -102,6 +104,7 @@ function parseAction(action: string, argument: string | undefined, part: string)
     case 'lie':
       return { type: action };
     case 'stall':
+    case 'block':
     case 'jump':
       if (!/^-?\d+$/.test(argument ?? '')) break;
       return { type: action, ms: Number(argument) };
@@ -154,6 +157,8 @@ function perform(name: string, action: Action | null): Verdict {
       process.kill(process.pid, 'SIGKILL');
       // From a worker thread the signal takes a moment; nothing more may happen in it.
       return block(60_000);
+    case 'block':
+      return block(action.ms);
     case 'error':
       throw failureOf(name, action.code);
     case 'drop':

@@ -52,6 +52,15 @@ export class FleetProcesses {
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   }
 
+  /** The database, also as it is reached through a proxy. */
+  get databaseAddress(): { host: string; port: number } {
+    return { host: '127.0.0.1', port: this.#postgres.port };
+  }
+
+  databaseUrl(through: { host: string; port: number }): string {
+    return this.#postgres.url('fleet', through);
+  }
+
   file(name: string): string {
     return path.join(this.folder, name);
   }

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { failpoint, failpoints } from '../protocol/failpoint.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import { HostAway } from '../sandbox/executor.ts';
-import type { Claim, Membership, Store } from '../store/store.ts';
+import type { Claim, Membership, Store, Touched } from '../store/store.ts';
 import { StoreUnavailable } from '../store/store.ts';
 import type { DriveEnd, Driver } from './drive.ts';
 import type { Woken } from './waker.ts';
@@ -164,12 +164,13 @@ export class Engine implements Woken {
     return this.#drivers.size;
   }
 
-  #touched(touched: { stream: string; head: number }[]): void {
+  /** What others append to their own sessions is no work for us; the poll finds what a hint did not say. */
+  #touched(touched: Touched[]): void {
     let isForOthers = false;
-    for (const { stream, head } of touched) {
+    for (const { stream, head, isOwners } of touched) {
       const mine = this.#drivers.get(stream);
       if (mine) mine.hint(head);
-      else isForOthers = true;
+      else if (isOwners !== true) isForOthers = true;
     }
     if (isForOthers) this.#claimSoon();
   }

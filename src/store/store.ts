@@ -161,6 +161,12 @@ export type ListResources = Tenant & {
   limit: number;
 };
 
+/**
+ * A commit's news. `isOwners`: all of it was its owner's own append, so that there is nothing for anybody to claim; absent
+ * where that is not known.
+ */
+export type Touched = { stream: string; head: number; isOwners?: boolean };
+
 /** What the audit tree is built of: the clear columns of an event, enough to recompute its leaf hash (G4). */
 export type Leaf = Omit<StoredEvent, 'public' | 'private'> & {
   /** sha256(salt || canonical payload), hex. They outlive erasure. */
@@ -252,7 +258,7 @@ export interface Store {
    * others. Each commit that adds an event is told at least once, also when a notification is lost on the way. Returns
    * the unsubscriber.
    */
-  onAppend(listener: (touched: { stream: string; head: number }[]) => void): () => void;
+  onAppend(listener: (touched: Touched[]) => void): () => void;
 
   close(): Promise<void>;
 }

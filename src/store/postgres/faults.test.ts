@@ -185,6 +185,30 @@ it('a commit of another process is heard of although its notification is lost', 
   expect((await store.read('s', 1, 1)).map(({ seq }) => seq)).toEqual([2]);
 });
 
+it("says of an owner's own appends that they are nobody else's work, notified or found, and of an input that it is", async () => {
+  const other = await openThrough(null);
+  const heard = new Map<string, boolean>();
+  store.onAppend((touched) => {
+    for (const { stream, head, isOwners } of touched) heard.set(`${stream} ${head}`, isOwners === true);
+  });
+  await create(other, 's');
+  await until(() => heard.get('s 1') === false);
+  const claim = await other.claimStream((await other.join()).worker, 's');
+  const owned = { fence: claim?.fence ?? 0 };
+  okOf(await other.append(appendOf('s', owned)));
+  await until(() => heard.get('s 2') === true);
+  proxy.swallow('scriptorium notifications');
+  // A poll that finds the creation as well knows less.
+  await sleep(1_500);
+  okOf(await other.append(appendOf('s', owned)));
+  await until(() => heard.get('s 3') === true);
+  // Together: one of them is an input.
+  await Promise.all(
+    [other.append(appendOf('s', owned)), other.append(appendOf('s'))].map((one) => one.then(okOf)),
+  );
+  await until(() => heard.get('s 5') === false);
+});
+
 it('a listener whose connection is cut listens again, and hears what was committed meanwhile', async () => {
   const other = await openThrough(null);
   const heard: number[] = [];

@@ -10,7 +10,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { failpoint, failpoints } from '../../protocol/failpoint.ts';
 import type { TextAppend } from '../as-text.ts';
-import type { AppendResult } from '../store.ts';
+import type { AppendResult, Touched } from '../store.ts';
 import { StoreUnavailable } from '../store.ts';
 import { appendAlone } from './append/alone.ts';
 import { lookUp } from './append/lookup.ts';
@@ -34,7 +34,6 @@ const maxRaces = 3;
 const unsureForMs = 8_000;
 const retryMs = 100;
 
-type Touched = { stream: string; head: number };
 type Groups = ReadonlyMap<string, Waiting[]>;
 
 export class GroupCommit {
@@ -151,7 +150,8 @@ export class GroupCommit {
       if (written.has(stream)) {
         bases.set(stream, chain.after);
         for (const { waiting, ...place } of chain.parts) settle(waiting, { status: 'ok', ...place });
-        touched.push({ stream, head: chain.after.head });
+        const isOwners = chain.parts.every(({ waiting }) => waiting.request.fence !== undefined);
+        touched.push({ stream, head: chain.after.head, isOwners });
       } else {
         bases.delete(stream);
         for (const { waiting } of chain.parts) this.#raced(waiting);

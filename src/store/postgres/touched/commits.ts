@@ -25,7 +25,7 @@ export class Commits {
   readonly #pool: Pool;
   readonly #origin = randomUUID();
   readonly #listeners = new Set<Listener>();
-  readonly #unsent = new Map<string, number>();
+  readonly #unsent = new Map<string, Touched>();
   /** What listeners were told since the last poll, and in the time before it: newest head of each stream. */
   #told = new Map<string, number>();
   #toldBefore = new Map<string, number>();
@@ -65,7 +65,10 @@ export class Commits {
   /** A commit of this process. */
   committed(touched: Touched[]): void {
     this.#tell(touched);
-    for (const { stream, head } of touched) this.#unsent.set(stream, head);
+    for (const one of touched) {
+      const isOwners = one.isOwners === true && this.#unsent.get(one.stream)?.isOwners !== false;
+      this.#unsent.set(one.stream, { ...one, isOwners });
+    }
     if (!this.#isClosed) this.#sending ??= setTimeout(() => void this.#send(), gatherMs);
   }
 
@@ -92,7 +95,7 @@ export class Commits {
   }
 
   async #send(): Promise<void> {
-    const touched = [...this.#unsent].map(([stream, head]) => ({ stream, head }));
+    const touched = [...this.#unsent.values()];
     this.#unsent.clear();
     try {
       await this.#pool.use(async (connection) => {
@@ -168,10 +171,10 @@ async function committedSince(
   connection: Connection,
   snapshot: string | null,
 ): Promise<{ snapshot: string; touched: Touched[] }> {
-  const rows = await ask<{ snapshot: string; stream: string | null; head: number | null }>(
+  const rows = await ask<{ snapshot: string; stream: string | null; head: number | null; isOwners: boolean }>(
     connection,
-    `SELECT pg_current_snapshot()::text AS snapshot, e.stream, e.head FROM (SELECT) AS one LEFT JOIN (
-        SELECT stream, max(seq) AS head FROM events
+    `SELECT pg_current_snapshot()::text AS snapshot, e.stream, e.head, e."isOwners" FROM (SELECT) AS one LEFT JOIN (
+        SELECT stream, max(seq) AS head, bool_and(fence IS NOT NULL) AS "isOwners" FROM events
         WHERE transaction_id >= pg_snapshot_xmin($1::text::pg_snapshot)
           AND transaction_id < pg_snapshot_xmax(pg_current_snapshot())
           AND NOT pg_visible_in_snapshot(transaction_id, $1::text::pg_snapshot)
@@ -180,8 +183,8 @@ async function committedSince(
     [snapshot],
     'committedSince',
   );
-  const touched = rows.flatMap(({ stream, head }) =>
-    stream === null || head === null ? [] : [{ stream, head }],
+  const touched = rows.flatMap(({ stream, head, isOwners }) =>
+    stream === null || head === null ? [] : [{ stream, head, isOwners }],
   );
   return { snapshot: rows[0]?.snapshot ?? snapshot ?? '', touched };
 }

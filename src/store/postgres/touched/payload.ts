@@ -1,5 +1,7 @@
 /** What processes say to each other after commits: who speaks, and which streams have which head. */
-export type Touched = { stream: string; head: number };
+import type { Touched } from '../../store.ts';
+
+export type { Touched };
 
 /** Postgres takes payloads below 8000 bytes. */
 const maxBytes = 7_900;
@@ -17,8 +19,9 @@ export function payloadsOf(origin: string, touched: readonly Touched[]): string[
     sizeBytes = origin.length + 32;
   };
   flush();
-  for (const { stream, head } of touched) {
-    const entry = JSON.stringify([stream, head]);
+  for (const { stream, head, isOwners } of touched) {
+    // An earlier release reads the first two.
+    const entry = JSON.stringify(isOwners === true ? [stream, head, 1] : [stream, head]);
     const entryBytes = Buffer.byteLength(entry) + 1;
     if (entries.length === maxStreams || sizeBytes + entryBytes > maxBytes) flush();
     // One name alone beyond the limit: the poll finds it.
@@ -36,8 +39,9 @@ export function touchedOf(payload: string | undefined): { from: string; touched:
     const said = JSON.parse(payload ?? '') as { from?: unknown; touched?: unknown };
     if (typeof said.from !== 'string' || !Array.isArray(said.touched)) return null;
     const touched = said.touched.flatMap((entry: unknown) => {
-      const [stream, head] = Array.isArray(entry) ? (entry as unknown[]) : [];
-      return typeof stream === 'string' && typeof head === 'number' ? [{ stream, head }] : [];
+      const [stream, head, flag] = Array.isArray(entry) ? (entry as unknown[]) : [];
+      if (typeof stream !== 'string' || typeof head !== 'number') return [];
+      return [flag === 1 ? { stream, head, isOwners: true } : { stream, head }];
     });
     return { from: said.from, touched };
   } catch {

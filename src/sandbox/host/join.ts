@@ -3,7 +3,9 @@
  * it needs no open port, and it never sees the store.
  *
  * - S4: who answers is believed nothing but addresses: an engine proves itself on the link, or is not spoken to.
- * - Losing a connection, an engine or the api costs nothing that runs here; it is dialled again.
+ * - Losing a connection, an engine or the api costs nothing that runs here; it is dialled again. Sessions wait for that: an
+ *   engine is dialled again at once and without asking the api, which may be away itself; whoever sends us away is left
+ *   alone for longer and longer.
  */
 import type { Socket } from 'node:net';
 import { joinProof, type Token } from '../link/secret.ts';
@@ -21,6 +23,10 @@ export type JoinOptions = {
 
 const defaultEveryMs = 2_000;
 const answerMs = 5_000;
+/** After a connection is lost or refused; doubled up to the usual pace. */
+const firstRetryMs = 100;
+/** A connection that lasted so long was a good one. */
+const soundMs = 5_000;
 /** An engine asks how we are every few seconds; one that does not is gone. */
 const silentMs = 20_000;
 const maxEngines = 1_000;
@@ -29,6 +35,11 @@ export class Joining {
   readonly #options: JoinOptions;
   readonly #sockets = new Map<string, Socket>();
   readonly #dialling = new Set<string>();
+  /** Dialled again in a moment; nobody else dials them. */
+  readonly #retrying = new Set<string>();
+  /** What an api named last. */
+  #engines: readonly string[] = [];
+  #failedRounds = 0;
   #timer: NodeJS.Timeout | null = null;
   #lastWords = '';
   #isOver = false;
@@ -48,14 +59,29 @@ export class Joining {
   }
 
   async #round(): Promise<void> {
+    this.#timer = null;
     try {
-      for (const address of await this.#ask()) void this.#dial(address);
+      this.#engines = await this.#ask();
+      this.#failedRounds = 0;
+      for (const address of this.#engines)
+        if (!this.#retrying.has(address)) void this.#dial(address, firstRetryMs);
     } catch (error) {
+      this.#failedRounds++;
       const cause = (error as Error).cause;
       this.#say(`${this.#options.url}: ${cause instanceof Error ? cause.message : (error as Error).message}`);
     }
-    if (!this.#isOver)
-      this.#timer = setTimeout(() => void this.#round(), this.#options.everyMs ?? defaultEveryMs);
+    const failedMs = firstRetryMs * 2 ** this.#failedRounds;
+    this.#roundIn(this.#failedRounds === 0 ? this.#everyMs : Math.min(this.#everyMs, failedMs));
+  }
+
+  #roundIn(ms: number): void {
+    if (this.#isOver) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#round(), ms * (0.75 + Math.random() / 2));
+  }
+
+  get #everyMs(): number {
+    return this.#options.everyMs ?? defaultEveryMs;
   }
 
   async #ask(): Promise<string[]> {
@@ -75,26 +101,44 @@ export class Joining {
     return engines.filter((one): one is string => typeof one === 'string').slice(0, maxEngines);
   }
 
-  async #dial(address: string): Promise<void> {
+  async #dial(address: string, retryMs: number): Promise<void> {
     const to = parseAddress(address);
-    if (to === null || this.#sockets.has(address) || this.#dialling.has(address)) return;
+    if (to === null || this.#isOver || this.#sockets.has(address) || this.#dialling.has(address)) return;
     this.#dialling.add(address);
     try {
       const socket = await dialLink(to, this.#options.token);
       if (this.#isOver) return void socket.destroy();
-      this.#sockets.set(address, socket);
-      socket.setTimeout(silentMs, () => socket.destroy());
-      socket.once('close', () => {
-        this.#sockets.delete(address);
-        this.#say(`the connection to ${address} is gone`);
-      });
-      this.#options.serve(socket);
-      this.#say(`connected to ${address}`);
+      this.#serve(address, socket, retryMs);
     } catch (error) {
       this.#say(`${address}: ${(error as Error).message}`);
+      this.#dialIn(retryMs, address);
     } finally {
       this.#dialling.delete(address);
     }
+  }
+
+  #serve(address: string, socket: Socket, retryMs: number): void {
+    const sinceMs = performance.now();
+    this.#sockets.set(address, socket);
+    socket.setTimeout(silentMs, () => socket.destroy());
+    socket.once('close', () => {
+      this.#sockets.delete(address);
+      this.#say(`the connection to ${address} is gone`);
+      this.#dialIn(performance.now() - sinceMs > soundMs ? firstRetryMs : retryMs, address);
+    });
+    this.#options.serve(socket);
+    this.#say(`connected to ${address}`);
+  }
+
+  /** For as long as apis name it. */
+  #dialIn(ms: number, address: string): void {
+    if (this.#isOver) return;
+    this.#retrying.add(address);
+    const again = (): void => {
+      this.#retrying.delete(address);
+      if (this.#engines.includes(address)) void this.#dial(address, Math.min(this.#everyMs, ms * 2));
+    };
+    setTimeout(again, ms * (0.75 + Math.random() / 2)).unref();
   }
 
   /** What has been said last is not said again. */

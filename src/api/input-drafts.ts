@@ -45,6 +45,11 @@ export function draftOf(event: InputEventParams, origin: DraftOrigin): InputEven
       const reason = deny_message == null ? {} : { deny_message };
       return inputDraft('user.tool_confirmation', { tool_use_id, result, ...reason }, null, origin);
     }
+    case 'user.network_access': {
+      const { host, port, result } = event;
+      const place = { host: host.toLowerCase().replace(/\.$/, ''), ...(port === undefined ? {} : { port }) };
+      return inputDraft('user.network_access', { ...place, result }, null, origin);
+    }
     case 'user.custom_tool_result': {
       const { custom_tool_use_id, content, is_error } = event;
       const payload = {

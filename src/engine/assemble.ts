@@ -22,6 +22,7 @@ import { Engine } from './engine.ts';
 import { FoldedSessions } from './folded-sessions.ts';
 import { Hands } from './hands.ts';
 import type { HostLosses } from './host-losses.ts';
+import type { SessionNetworks } from './network.ts';
 import type { Shell } from './realize.ts';
 
 export type EngineParts = {
@@ -41,6 +42,7 @@ export type EngineParts = {
   slots?: number;
   about?(): JsonObject;
   losses?: HostLosses;
+  networks?: SessionNetworks;
 };
 
 const defaultSlots = 64;
@@ -69,15 +71,17 @@ function newDriver(
     decide: parts.decide,
     session: claim.stream,
     nowMs,
-    onFolded: ({ sandbox }) => {
-      if (sandbox.hostId !== null) parts.executor.locate?.(claim.stream, sandbox.hostId);
+    onFolded: (state) => {
+      const { hostId } = state.sandbox;
+      if (hostId !== null) parts.executor.locate?.(claim.stream, hostId);
+      parts.networks?.learn(claim, state);
     },
     retryDelayMs: (failure, attempt) => {
       const error = { ...failure, kind: failure.kind as ModelErrorKind, httpStatus: null, message: '' };
       return retryDelayMs({ error, attempt, random: (parts.random ?? Math.random)() });
     },
   };
-  const hands = new Hands(parts.executor, parts.blobs, claim, parts.limits, parts.losses ?? null);
+  const hands = new Hands(parts, claim);
   const acts = new Acts(
     {
       modelFor: (id) => {

@@ -12,12 +12,21 @@ import type { Blobs, Claim } from '../store/store.ts';
 import type { ToolContext } from '../tools/tool.ts';
 import { draft } from './draft.ts';
 import type { HostLosses } from './host-losses.ts';
+import type { SessionNetworks } from './network.ts';
 import type { Shell } from './realize.ts';
 
 /** Resolves once the events are in the log: true, or false where they never will be. */
 export type Emit = (drafts: Draft[]) => Promise<boolean>;
 
 export type Ready = { ok: true } | { ok: false; message: string; isWorkspaceLost?: true };
+
+export type HandsParts = {
+  executor: Executor;
+  blobs: Blobs;
+  limits: Limits;
+  losses?: HostLosses;
+  networks?: SessionNetworks;
+};
 
 /** Bytes a piece when a file is carried into a sandbox. */
 const pieceBytes = 1024 * 1024;
@@ -28,6 +37,7 @@ export class Hands {
   readonly #claim: Claim;
   readonly #limits: Limits;
   readonly #losses: HostLosses | null;
+  readonly #networks: SessionNetworks | null;
   #isStarted = false;
   #isReady = false;
   /** Where the session's disk is, as the log has it. */
@@ -35,12 +45,13 @@ export class Hands {
   readonly #lost = new Set<string>();
   #preparing: Promise<Ready> | null = null;
 
-  constructor(executor: Executor, blobs: Blobs, claim: Claim, limits: Limits, losses: HostLosses | null) {
-    this.#losses = losses;
-    this.#executor = executor;
-    this.#blobs = blobs;
+  constructor(parts: HandsParts, claim: Claim) {
+    this.#losses = parts.losses ?? null;
+    this.#networks = parts.networks ?? null;
+    this.#executor = parts.executor;
+    this.#blobs = parts.blobs;
     this.#claim = claim;
-    this.#limits = limits;
+    this.#limits = parts.limits;
   }
 
   contextFor(callId: string, cwd: string, signal: AbortSignal): ToolContext {
@@ -62,7 +73,7 @@ export class Hands {
     const sandbox = this.#sandboxOf(state);
     this.#host ??= sandbox.hostId;
     const host = this.#host;
-    const info = await this.#create(config, host).catch(async (error: unknown) => {
+    const info = await this.#create(config, state, host).catch(async (error: unknown) => {
       if (!(error instanceof HostAway) || host === null || !(await this.#losses?.isGivenUp(error)))
         throw error;
       return error;
@@ -89,8 +100,14 @@ export class Hands {
     return laidOut;
   }
 
-  #create(config: SessionConfig, host: string | null): Promise<SandboxInfo | Refusal> {
+  async #create(
+    config: SessionConfig,
+    state: SessionState,
+    host: string | null,
+  ): Promise<SandboxInfo | Refusal> {
     const { stream: session, fence } = this.#claim;
+    const way = await this.#networks?.ready(this.#claim, state, host);
+    if (way && 'problem' in way) return { refused: 'isolation_unavailable', message: way.problem };
     const place = host === null ? {} : { host };
     const { isolation } = config;
     return this.#executor.createSandbox({
@@ -99,6 +116,7 @@ export class Hands {
       isolation,
       limits: this.#limits,
       env: {},
+      ...way,
       ...place,
     });
   }

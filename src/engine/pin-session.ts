@@ -3,6 +3,7 @@
  * the log, so that an upgrade changes no running session.
  */
 import type { SessionAgent } from '../protocol/agents.ts';
+import type { EnvironmentConfig, Networking } from '../protocol/environments.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { PinnedTool, RepositoryPin, ToolPolicy } from '../session/events.ts';
 import type { RequestPrefix, ToolSchema } from '../session/model-request.ts';
@@ -15,6 +16,7 @@ export type PinRequest = {
   repository: RepositoryPin | null;
   /** Absolute paths of files that stand read-only in the sandbox. */
   mounts: string[];
+  environment: { config: Pick<EnvironmentConfig, 'networking'> };
 };
 
 /** Pure. Throws only on an agent whose tools were not resolved: a bug of the caller. */
@@ -71,7 +73,7 @@ function environmentText(request: PinRequest): string {
   const lines = [
     '# Environment',
     request.isolation === 'bubblewrap'
-      ? 'You work in a sealed Linux sandbox of your own. It has no network at all: nothing can be downloaded or installed.'
+      ? `You work in a sealed Linux sandbox of your own. ${networkText(request.environment.config.networking)}`
       : 'You work on a Linux machine WITHOUT isolation, by its operator’s choice. Change nothing outside your workspace.',
     request.repository
       ? `The repository of the task is in ${request.repository.mountPath}, as its owner left it: what was uncommitted still is.`
@@ -83,4 +85,27 @@ function environmentText(request: PinRequest): string {
     'Work until the task is done, check your work by running it, and finish with a short summary of what you did.',
   ];
   return lines.join('\n');
+}
+
+const mostHostsNamed = 40;
+
+/** What the gateway will let through, so that the model does not spend its time on what it will not. */
+function networkText(networking: Networking): string {
+  if (networking.type === 'unrestricted') return 'It reaches the internet, but no private network.';
+  const { allowed_hosts, allow_package_managers, rules = [], unknown_hosts } = networking;
+  const ruled = rules.flatMap(({ effect, hosts }) => (effect === 'deny' ? [] : hosts));
+  const hosts = [...new Set([...allowed_hosts, ...ruled])];
+  const asks = unknown_hosts === 'ask';
+  if (hosts.length === 0 && !allow_package_managers && !asks)
+    return 'It has no network at all: nothing can be downloaded or installed.';
+  const named = hosts.slice(0, mostHostsNamed);
+  const more = hosts.length > named.length ? ` and ${hosts.length - named.length} more` : '';
+  const reachable = [
+    ...(hosts.length > 0 ? [`${named.join(', ')}${more}`] : []),
+    ...(allow_package_managers ? ['the registries of the usual package managers'] : []),
+  ];
+  const rest = asks
+    ? 'Any other host is asked of a person first, which takes time'
+    : 'Nothing else can be reached';
+  return `Of the network it reaches ${reachable.length > 0 ? reachable.join(' and ') : 'nothing by itself'}. ${rest}; proxies need not be set.`;
 }

@@ -12,6 +12,7 @@ import { HostUnreachable, isRefusal } from '../sandbox/executor.ts';
 import type { RepositoryPin } from '../session/events.ts';
 import type { Blobs, Store, StreamRow, Tenant } from '../store/store.ts';
 import { FoldedSessions } from './folded-sessions.ts';
+import type { SessionNetworks } from './network.ts';
 
 /** Why the workspace cannot be shown or given; `unavailable` may be asked again. */
 export type Unavailable = { ok: false; reason: 'no_workspace' | 'unavailable' | 'failed'; message: string };
@@ -46,6 +47,7 @@ type Parts = {
   executor: Executor;
   limits: Limits;
   tenant: Tenant;
+  networks?: SessionNetworks;
 };
 type Place = { row: StreamRow; pin: RepositoryPin; baseCommit: string };
 
@@ -120,7 +122,7 @@ export class Workspaces {
   }
 
   async #place(session: string): Promise<Place | Unavailable> {
-    const { store, executor, limits, tenant } = this.#parts;
+    const { store, executor, limits, tenant, networks } = this.#parts;
     const row = await store.stream(tenant, session);
     const state = row ? await this.#folded.fold(session) : null;
     const pin = state?.config?.repository ?? null;
@@ -132,7 +134,10 @@ export class Workspaces {
     }
     const { isolation } = state.config;
     const place = hostId === null ? {} : { host: hostId };
-    const spec = { session, fence: row.fence, isolation, limits, env: {}, ...place };
+    const claim = { ...tenant, stream: session, fence: row.fence, head: row.head };
+    const way = await networks?.ready(claim, state, hostId);
+    if (way && 'problem' in way) return { ok: false, reason: 'unavailable', message: way.problem };
+    const spec = { session, fence: row.fence, isolation, limits, env: {}, ...way, ...place };
     const sandbox = await executor.createSandbox(spec);
     if (isRefusal(sandbox)) return { ok: false, reason: 'unavailable', message: sandbox.message };
     return { row, pin, baseCommit };

@@ -64,5 +64,9 @@ export interface Gateway {
   /** Ends its connections and forgets its secrets. Idempotent. */
   closeSession(request: { session: string; fence: number }): Promise<Record<string, never> | GatewayRefusal>;
   /** Waits up to `waitMs` for observations after those acknowledged; the same until `acknowledge`. */
-  observe(request: { session: string; acknowledge: number; waitMs: number }): Promise<GatewayObservation[]>;
+  observe(request: {
+    session: string;
+    acknowledge: number;
+    waitMs: number;
+  }): Promise<GatewayObservation[] | GatewayRefusal>;
 }

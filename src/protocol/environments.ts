@@ -1,6 +1,7 @@
 /** Environments (managed-agents-protocol.md §3): params, and the object as it is stored and shown. */
 import { z } from 'zod';
 import { metadata, metadataParam, timestamp, unavailable } from './fields.ts';
+import { hostPattern } from './hosts.ts';
 
 const noPackages = z
   .array(z.unknown())
@@ -19,23 +20,33 @@ const packagesParams = z.strictObject({
   pip: noPackages,
 });
 
-const noNetwork = 'send networking: {"type": "limited"} or leave it out';
-
-const falseOnly = (what: string) =>
-  z.literal(false, { error: () => unavailable(`${what} is`, 'leave it out or send false') }).nullish();
-
-const networkingParams = z.strictObject({
-  type: z.literal('limited', {
-    error: (issue) =>
-      issue.input === 'unrestricted' ? unavailable('network access is', noNetwork) : undefined,
-  }),
-  allowed_hosts: z
-    .array(z.unknown())
-    .max(0, { error: () => unavailable('network access is', 'leave allowed_hosts out or send []') })
+const networkRuleParams = z.strictObject({
+  effect: z.enum(['allow', 'ask', 'deny']),
+  hosts: z.array(hostPattern).min(1).max(100),
+  ports: z.array(z.int().min(1).max(65_535)).min(1).max(100).nullish(),
+  methods: z
+    .array(z.string().regex(/^[A-Z]{1,20}$/, 'an HTTP method in capitals'))
+    .min(1)
+    .max(20)
     .nullish(),
-  allow_mcp_servers: falseOnly('allow_mcp_servers'),
-  allow_package_managers: falseOnly('allow_package_managers'),
+  paths: z.array(z.string().startsWith('/').max(500)).min(1).max(100).nullish(),
 });
+
+const networkingParams = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('unrestricted') }),
+  z.strictObject({
+    type: z.literal('limited'),
+    allowed_hosts: z.array(hostPattern).max(200).nullish(),
+    allow_mcp_servers: z.boolean().nullish(),
+    allow_package_managers: z.boolean().nullish(),
+    /** Ours: finer rules, with ports, methods and paths; deny wins over ask, ask over allow. */
+    rules: z.array(networkRuleParams).max(200).nullish(),
+    /** Ours: what happens to a host that no rule names. */
+    unknown_hosts: z.enum(['deny', 'ask']).nullish(),
+    /** Ours: bytes both ways that one host may have in the session's life; null: no bound. */
+    max_bytes_per_host: z.int().positive().nullish(),
+  }),
+]);
 
 const configParams = z.strictObject({
   type: z.literal('cloud', {
@@ -69,14 +80,28 @@ export const environmentUpdateParams = z.strictObject({
   config: configParams.nullish(),
 });
 
+const unrestricted = z.looseObject({ type: z.literal('unrestricted') });
+const networkRule = z.looseObject({
+  effect: z.enum(['allow', 'ask', 'deny']),
+  hosts: z.array(z.string()),
+  ports: z.array(z.int()).nullable(),
+  methods: z.array(z.string()).nullable(),
+  paths: z.array(z.string()).nullable(),
+});
+const limited = z.looseObject({
+  type: z.literal('limited'),
+  allowed_hosts: z.array(z.string()),
+  allow_mcp_servers: z.boolean(),
+  allow_package_managers: z.boolean(),
+  /** Absent in environments of before there was a gateway. */
+  rules: z.array(networkRule).optional(),
+  unknown_hosts: z.enum(['deny', 'ask']).optional(),
+  max_bytes_per_host: z.int().nullable().optional(),
+});
+
 export const environmentConfig = z.looseObject({
   type: z.literal('cloud'),
-  networking: z.looseObject({
-    type: z.literal('limited'),
-    allowed_hosts: z.array(z.string()),
-    allow_mcp_servers: z.boolean(),
-    allow_package_managers: z.boolean(),
-  }),
+  networking: z.discriminatedUnion('type', [unrestricted, limited]),
   packages: z.looseObject({
     type: z.literal('packages'),
     apt: z.array(z.string()),
@@ -105,17 +130,52 @@ export const environment = z.looseObject({
 export type EnvironmentConfig = z.infer<typeof environmentConfig>;
 export type Environment = z.infer<typeof environment>;
 
-/** The one configuration there is: a sandbox on this server without a network. Said, not pretended (S4). */
-export const resolvedConfig: EnvironmentConfig = {
+/** What was said about the network merges with what was there (§3): what is omitted keeps its value. */
+export function mergedNetworking(
+  before: Networking,
+  params: z.infer<typeof networkingParams> | null | undefined,
+): Networking {
+  if (!params) return before;
+  if (params.type === 'unrestricted') return { type: 'unrestricted' };
+  const old = before.type === 'limited' ? before : sealed;
+  return {
+    type: 'limited',
+    allowed_hosts: params.allowed_hosts ?? old.allowed_hosts,
+    allow_mcp_servers: params.allow_mcp_servers ?? old.allow_mcp_servers,
+    allow_package_managers: params.allow_package_managers ?? old.allow_package_managers,
+    rules: params.rules?.map(wholeRule) ?? old.rules ?? [],
+    unknown_hosts: params.unknown_hosts ?? old.unknown_hosts ?? 'deny',
+    max_bytes_per_host:
+      params.max_bytes_per_host === undefined ? (old.max_bytes_per_host ?? null) : params.max_bytes_per_host,
+  };
+}
+
+function wholeRule(rule: z.infer<typeof networkRuleParams>) {
+  const { effect, hosts } = rule;
+  return {
+    ...{ effect, hosts },
+    ports: rule.ports ?? null,
+    methods: rule.methods ?? null,
+    paths: rule.paths ?? null,
+  };
+}
+
+export type Networking = EnvironmentConfig['networking'];
+type Limited = Extract<Networking, { type: 'limited' }>;
+
+/** Nobody is reached. What is not asked for is not given: the protocol's default would be `unrestricted`. */
+const sealed: Limited = {
+  type: 'limited',
+  allowed_hosts: [],
+  allow_mcp_servers: false,
+  allow_package_managers: false,
+  rules: [],
+  unknown_hosts: 'deny',
+  max_bytes_per_host: null,
+};
+
+export const defaultConfig: EnvironmentConfig = {
   type: 'cloud',
-  networking: { type: 'limited', allowed_hosts: [], allow_mcp_servers: false, allow_package_managers: false },
-  packages: {
-    type: 'packages',
-    apt: [],
-    cargo: [],
-    gem: [],
-    go: [],
-    npm: [],
-    pip: [],
-  },
+  networking: sealed,
+  packages: { type: 'packages', apt: [], cargo: [], gem: [], go: [], npm: [], pip: [] },
 };

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { contentBlockParams } from './content-params.ts';
 import { unavailable } from './fields.ts';
+import { hostPattern } from './hosts.ts';
 
 /** Most events of one request; the body limit bounds their size. */
 export const maxEventsPerSend = 100;
@@ -42,6 +43,18 @@ const userCustomToolResult = z.strictObject({
   is_error: z.boolean().nullish(),
 });
 
+/** Ours: lets a running session reach a host, or not. It takes effect at once and lasts as long as the session. */
+const userNetworkAccess = z.strictObject({
+  type: z.literal('user.network_access'),
+  host: hostPattern.refine(
+    (host) => !host.startsWith('*.'),
+    'one host: wildcards belong into the environment',
+  ),
+  /** Absent: 80 and 443. */
+  port: z.int().min(1).max(65_535).optional(),
+  result: z.enum(['allow', 'deny']),
+});
+
 const refusals: Record<string, string> = {
   'user.define_outcome': unavailable('outcomes are', 'send a user.message'),
   'user.tool_result':
@@ -56,7 +69,7 @@ function refusedEvent(input: unknown): string | undefined {
 
 export const inputEventParams = z.discriminatedUnion(
   'type',
-  [userMessage, userInterrupt, userToolConfirmation, userCustomToolResult],
+  [userMessage, userInterrupt, userToolConfirmation, userCustomToolResult, userNetworkAccess],
   { error: (issue) => refusedEvent(issue.input) },
 );
 

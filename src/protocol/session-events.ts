@@ -40,6 +40,11 @@ export const sentEvent = z.discriminatedUnion('type', [
     content: content.optional(),
     is_error: z.boolean().optional(),
   }),
+  input('user.network_access', {
+    host: z.string(),
+    port: z.int().optional(),
+    result: z.enum(['allow', 'deny']),
+  }),
 ]);
 
 const knownEvent = z.discriminatedUnion('type', [
@@ -76,6 +81,17 @@ const knownEvent = z.discriminatedUnion('type', [
     }),
   }),
   event('session.deleted', {}),
+  event('network.decision', {
+    decision: z.enum(['allowed', 'denied', 'asked']),
+    protocol: z.string(),
+    host: z.string(),
+    port: z.int().nullable(),
+    rule: z.string().nullable(),
+    reason: z.string().nullable(),
+    count: z.int(),
+    bytes_sent: z.int(),
+    bytes_received: z.int(),
+  }),
   event('span.model_request_start', {}),
   event('span.model_request_end', {
     model_request_start_id: z.string(),

@@ -73,6 +73,8 @@ export type SandboxSpec = {
   limits: Limits;
   /** The whole environment of every process, besides PATH, HOME, LANG, TERM and TMPDIR, which the host sets. */
   env: Record<string, string>;
+  /** Absent: none. `authorityPem` signs what the gateway terminates; `ticket` is what the sandbox's sockets are presented with. */
+  network?: { kind: 'none' } | { kind: 'gateway'; ticket: string; authorityPem: string };
   /** Where the session's disk is, once it has one; without it the executor chooses a host. */
   host?: string;
 };
@@ -85,7 +87,7 @@ export type SandboxInfo = {
   /** Whether seccomp, an own uid and a private network are in force. */
   seccomp: boolean;
   ownUid: number | null;
-  network: 'none' | 'host';
+  network: 'none' | 'gateway' | 'host';
   /** True where a sandbox of this session was running already. */
   reused: boolean;
   /** The host that holds its disk, where there can be several. */

@@ -9,7 +9,14 @@ import { blockers, isBlocked } from './state.ts';
 
 export type InputEvent = Extract<
   Draft,
-  { type: 'user.message' | 'user.interrupt' | 'user.tool_confirmation' | 'user.custom_tool_result' }
+  {
+    type:
+      | 'user.message'
+      | 'user.interrupt'
+      | 'user.tool_confirmation'
+      | 'user.custom_tool_result'
+      | 'user.network_access';
+  }
 >;
 
 export type Acceptance = { ok: true } | { ok: false; message: string };
@@ -35,6 +42,8 @@ export function accept(state: SessionState, input: InputEvent): Acceptance {
     }
     case 'user.tool_confirmation':
       return acceptConfirmation(state, input.public.tool_use_id);
+    case 'user.network_access':
+      return acceptNetworkAnswer(state);
     case 'user.custom_tool_result':
       return acceptResult(state, input.public.custom_tool_use_id);
   }
@@ -56,6 +65,17 @@ function acceptConfirmation(state: SessionState, id: string): Acceptance {
     return refuse(`tool_use_id: ${id} is not a tool call that waits for confirmation.`);
   if (call.permission !== 'ask') return refuse(`tool_use_id: ${id} needs no confirmation.`);
   if (call.confirmation || call.outcome) return refuse(`tool_use_id: ${id} has been answered already.`);
+  return { ok: true };
+}
+
+/** More answers than that are not given by people. */
+const maxNetworkAnswers = 500;
+
+function acceptNetworkAnswer(state: SessionState): Acceptance {
+  if (state.networkAnswers.length >= maxNetworkAnswers)
+    return refuse(
+      `This session has ${maxNetworkAnswers} answers about hosts. Put the hosts into an environment's allowed_hosts.`,
+    );
   return { ok: true };
 }
 

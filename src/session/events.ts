@@ -46,6 +46,8 @@ export type EventBodies = {
     P: { custom_tool_use_id: string; content?: ContentBlock[]; is_error?: boolean };
     X: null;
   };
+  /** Ours: what a person says about a host that the sandbox asked for, or will. */
+  'user.network_access': { P: { host: string; port?: number; result: 'allow' | 'deny' }; X: null };
 
   // ---- the session's own life
   'session.created': {
@@ -180,6 +182,31 @@ export type EventBodies = {
   'sandbox.started': { P: JsonObject; X: null };
   'sandbox.ready': { P: { repository: JsonObject | null }; X: { baseCommit: string | null } };
   'sandbox.failed': { P: { message: string }; X: null };
+  /**
+   * S2: what the gateway let through or not, summed over a moment. An observation from outside (L3): unfenced, once per
+   * (gateway, number).
+   */
+  'network.decision': {
+    P: {
+      decision: 'allowed' | 'denied' | 'asked';
+      protocol: string;
+      host: string;
+      port: number | null;
+      /** Id of the rule that decided; null where none was asked. */
+      rule: string | null;
+      reason: string | null;
+      method: string | null;
+      path: string | null;
+      /** Ids of the credentials that were put in. */
+      credential_ids: string[];
+      count: number;
+      bytes_sent: number;
+      bytes_received: number;
+      first_at: string;
+      last_at: string;
+    };
+    X: null;
+  };
   /** The machine that held the workspace is given up; the next tool call begins with the workspace as it was given. */
   workspace_lost: { P: { host: string; message: string }; X: null };
 };

@@ -10,7 +10,7 @@ import type { ContentBlock } from '../protocol/content.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { Draft, EventBodies } from './events.ts';
 import type { HistoryItem, TokenUsage } from './model-request.ts';
-import type { Call, SessionState, Turn } from './state.ts';
+import type { Call, NetworkAnswer, SessionState, Turn } from './state.ts';
 import { initialState } from './state.ts';
 
 /** An event with its place; all that fold needs of the envelope. */
@@ -95,6 +95,8 @@ function applyInput(state: SessionState, event: Folded): SessionState {
       const { custom_tool_use_id, content, is_error } = event.public;
       return resolve(state, custom_tool_use_id, content ?? [], is_error ?? false);
     }
+    case 'user.network_access':
+      return { ...state, networkAnswers: withAnswer(state.networkAnswers, event.public) };
     case 'input.processed': {
       const ids = new Set(event.public.event_ids);
       return { ...state, interrupts: state.interrupts.filter((id) => !ids.has(id)) };
@@ -102,6 +104,12 @@ function applyInput(state: SessionState, event: Folded): SessionState {
     default:
       return applyTurn(state, event);
   }
+}
+
+/** One a host and port: a session that is asked for days holds no more than it was asked about. */
+function withAnswer(answers: readonly NetworkAnswer[], answer: NetworkAnswer): NetworkAnswer[] {
+  const isOther = ({ host, port }: NetworkAnswer): boolean => host !== answer.host || port !== answer.port;
+  return [...answers.filter(isOther), answer];
 }
 
 function applyTurn(state: SessionState, event: Folded): SessionState {

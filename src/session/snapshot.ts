@@ -11,7 +11,7 @@ import type { Call, SessionState, Turn } from './state.ts';
  * Raise it whenever `fold` gives another state for a log than it did: a new member, another meaning, an event that it
  * took no notice of before. Snapshots of other readers are not read.
  */
-export const snapshotReader = 1;
+export const snapshotReader = 2;
 
 /** The members of a state. One that is added stops this file from compiling: raise `snapshotReader` with it. */
 const stateMembers: Record<keyof SessionState, true> = {
@@ -30,6 +30,7 @@ const stateMembers: Record<keyof SessionState, true> = {
   history: true,
   cwd: true,
   sandbox: true,
+  networkAnswers: true,
   usage: true,
   costMicros: true,
 };

@@ -10,6 +10,8 @@ import { noUsage } from './model-request.ts';
 
 export type SessionConfig = EventBodies['session.created']['X'];
 
+export type NetworkAnswer = EventBodies['user.network_access']['P'];
+
 export type PendingMessage = { eventId: string; content: ContentBlock[]; delivery: Delivery };
 
 export type Outcome = { content: ContentBlock[]; isError: boolean };
@@ -71,6 +73,8 @@ export type SessionState = {
   cwd: string;
   /** `hostId` is where its disk is: a workspace is on one machine. */
   sandbox: { isStarted: boolean; isReady: boolean; hostId: string | null; baseCommit: string | null };
+  /** What people said about hosts, in order; the last word on one counts. */
+  networkAnswers: readonly NetworkAnswer[];
   usage: TokenUsage;
   /** Null as soon as one call had no known price. */
   costMicros: number | null;
@@ -92,6 +96,7 @@ export const initialState: SessionState = {
   history: AppendOnly.empty(),
   cwd: '/workspace',
   sandbox: { isStarted: false, isReady: false, hostId: null, baseCommit: null },
+  networkAnswers: [],
   usage: noUsage,
   costMicros: 0,
 };

@@ -10,6 +10,7 @@ import type { Script } from '../../rehearsal/script.ts';
 import { assembleEngine } from '../../src/engine/assemble.ts';
 import { asNew } from '../../src/engine/drive.ts';
 import type { Engine } from '../../src/engine/engine.ts';
+import { type NetworkParts, SessionNetworks } from '../../src/engine/network.ts';
 import { decide } from '../../src/guard/guard.ts';
 import { builtInPrices } from '../../src/model/prices.ts';
 import { newId } from '../../src/protocol/ids.ts';
@@ -40,12 +41,15 @@ export class EngineRoom {
   slots = 64;
   /** How far the engine's clock is ahead of ours. */
   aheadMs = 0;
+  /** Sessions may use the network; a test says how. */
+  network: Omit<NetworkParts, 'store' | 'onError'> | null = null;
   /** What a test's sessions pin besides the usual. */
   config: Partial<SessionConfig> = {};
   store!: Store;
   peer!: Rehearsal;
   engine!: Engine;
   #directory = '';
+  #networks: SessionNetworks | null = null;
 
   async open(script: Script): Promise<this> {
     this.#directory = await mkdtemp(join(tmpdir(), 'scriptorium-engine-'));
@@ -61,6 +65,8 @@ export class EngineRoom {
   }
 
   async startEngine(): Promise<void> {
+    const onError = (error: unknown) => this.onError(error);
+    this.#networks = this.network && new SessionNetworks({ ...this.network, store: this.store, onError });
     this.engine = assembleEngine({
       store: this.between(watched(this.store, (problem) => this.errors.push(problem))),
       blobs: this.blobs,
@@ -74,6 +80,7 @@ export class EngineRoom {
       nowMs: () => Date.now() + this.aheadMs,
       slots: this.slots,
       random: () => 0.01,
+      ...(this.#networks ? { networks: this.#networks } : {}),
     });
     await this.engine.start();
   }
@@ -86,6 +93,7 @@ export class EngineRoom {
   async killAndReplace(): Promise<void> {
     await this.store.close(); // its appends fail from here on
     const dead = this.engine;
+    this.#networks?.stop();
     await this.openStore();
     await this.startEngine();
     await dead.stop().catch(() => undefined);
@@ -94,6 +102,7 @@ export class EngineRoom {
 
   async close(): Promise<void> {
     try {
+      this.#networks?.stop();
       await this.engine.stop();
       await this.peer.stop();
       await this.store.close();

@@ -5,7 +5,7 @@ import type {
   environmentCreateParams,
   environmentUpdateParams,
 } from '../../../protocol/environments.ts';
-import { resolvedConfig } from '../../../protocol/environments.ts';
+import { defaultConfig, mergedNetworking } from '../../../protocol/environments.ts';
 import { patchMetadata } from '../../../protocol/fields.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import type { ResourcePut } from '../../../store/store.ts';
@@ -31,8 +31,7 @@ export function environmentBody(
     id,
     name: params.name,
     description: params.description ?? null,
-    // Everything else of the protocol's config was refused at the door.
-    config: resolvedConfig,
+    config: mergedConfig(defaultConfig, params.config),
     metadata: params.metadata ?? {},
     scope: 'organization',
   };
@@ -50,8 +49,16 @@ export function updatedEnvironment(
     ...before,
     name: params.name ?? before.name,
     description: params.description === undefined ? before.description : params.description,
+    config: mergedConfig(before.config, params.config),
     metadata: patchMetadata(before.metadata, Object.fromEntries(patch)),
   };
+}
+
+function mergedConfig(
+  before: EnvironmentConfig,
+  params: z.infer<typeof environmentCreateParams>['config'],
+): EnvironmentConfig {
+  return { ...before, networking: mergedNetworking(before.networking, params?.networking) };
 }
 
 export function shownEnvironment(row: ResourcePut): JsonObject {

@@ -1,0 +1,195 @@
+/**
+ * A session's way out, as its engine holds it: opens it at the gateway before the sandbox is made, keeps it as the log
+ * says, and writes down what the gateway saw.
+ *
+ * - S1: secrets go from the vault to the gateway. The sandbox's specification has placeholders and a ticket.
+ * - S4: a gateway that cannot be had is a sandbox that is not started.
+ * - L3: what the gateway saw is appended from outside, once per (gateway's generation, number).
+ */
+import { createHash } from 'node:crypto';
+import type { Gateway, GatewayObservation, GatewaySession, NetworkDecision } from '../gateway/gateway.ts';
+import { GatewayUnreachable } from '../gateway/gateway.ts';
+import type { BoundCredential, NetworkPolicy } from '../gateway/policy.ts';
+import { newId } from '../protocol/ids.ts';
+import { canonicalJson, type JsonObject } from '../protocol/json.ts';
+import type { SandboxSpec } from '../sandbox/executor.ts';
+import { HostUnreachable } from '../sandbox/executor.ts';
+import type { DraftOf } from '../session/events.ts';
+import type { SessionConfig, SessionState } from '../session/state.ts';
+import type { Claim, Store } from '../store/store.ts';
+import { asNew } from './drive.ts';
+
+export type SessionSecrets = { env: Record<string, string>; credentials: BoundCredential[] };
+
+export type NetworkParts = {
+  store: Store;
+  /** The gateway on the machine of that host; null where there is none. */
+  gatewayAt(host: string | null): Gateway | null;
+  /** Null where the session reaches nobody. */
+  policyOf(state: SessionState): NetworkPolicy | null;
+  /** From the vault; asked at every claim, so that rotation reaches running sessions. */
+  secretsOf(claim: Claim, config: SessionConfig): Promise<SessionSecrets>;
+  mintTicket(claim: Claim): string;
+  onError(error: unknown, session: string): void;
+};
+
+export type Way = { network: NonNullable<SandboxSpec['network']>; env: Record<string, string> };
+
+type Open = {
+  gateway: Gateway;
+  generation: string;
+  fence: number;
+  /** Of what the gateway was told: it is told again where this changes. */
+  digest: string;
+  way: Way;
+  isObserved: boolean;
+};
+
+/** Unused for so long, the gateway forgets a session; its next sandbox or call opens it anew. */
+const ticketIdleMs = 20 * 60_000;
+const ticketLifeMs = 24 * 60 * 60_000;
+const observeMs = 20_000;
+const afterFailureMs = 1_000;
+
+export class SessionNetworks {
+  readonly #parts: NetworkParts;
+  readonly #open = new Map<string, Open>();
+  #isOver = false;
+
+  constructor(parts: NetworkParts) {
+    this.#parts = parts;
+  }
+
+  /** What the next sandbox of this session is to be made with, or why it cannot be. Rejects as hosts do. */
+  async ready(claim: Claim, state: SessionState, host: string | null): Promise<Way | { problem: string }> {
+    const policy = this.#parts.policyOf(state);
+    const { config } = state;
+    if (!policy || !config) return { network: { kind: 'none' }, env: {} };
+    const gateway = this.#parts.gatewayAt(host);
+    if (!gateway)
+      return {
+        problem:
+          'this session may use the network, and there is no gateway beside its host. See `scriptorium doctor`.',
+      };
+    try {
+      return await this.#bring(claim, config, { gateway, policy });
+    } catch (error) {
+      // The session waits for its gateway as it would for its host.
+      if (error instanceof GatewayUnreachable) throw new HostUnreachable(error.message);
+      throw error;
+    }
+  }
+
+  /** The log says something new about hosts: it holds at once, for connections that wait for it, too. */
+  learn(claim: Claim, state: SessionState): void {
+    const open = this.#open.get(claim.stream);
+    const policy = open && this.#parts.policyOf(state);
+    if (!open || !policy || !state.config) return;
+    if (open.fence === claim.fence && digestOf(policy) === open.digest.split(' ', 1)[0]) return;
+    this.#bring(claim, state.config, { gateway: open.gateway, policy }).catch((error: unknown) =>
+      this.#parts.onError(error, claim.stream),
+    );
+  }
+
+  /** Of a session that is at its end. */
+  async close(session: string, fence: number): Promise<void> {
+    const open = this.#open.get(session);
+    this.#open.delete(session);
+    await open?.gateway.closeSession({ session, fence });
+  }
+
+  stop(): void {
+    this.#isOver = true;
+  }
+
+  async #bring(
+    claim: Claim,
+    config: SessionConfig,
+    { gateway, policy }: { gateway: Gateway; policy: NetworkPolicy },
+  ): Promise<Way | { problem: string }> {
+    const { stream: session, fence } = claim;
+    const { env, credentials } = await this.#parts.secretsOf(claim, config);
+    const generation = await gateway.generation();
+    const before = this.#open.get(session);
+    const digest = `${digestOf(policy)} ${digestOf(credentials)}`;
+    const isSame = before?.generation === generation && before.fence === fence && before.digest === digest;
+    if (isSame) return before.way;
+    const ticket = this.#parts.mintTicket(claim);
+    const wanted: GatewaySession = {
+      ...{ session, fence, policy, credentials, ticket, ticketIdleMs, ticketLifeMs },
+    };
+    const opened = await gateway.openSession(wanted);
+    if ('refused' in opened) return { problem: `the gateway refused: ${opened.message}` };
+    const way: Way = { network: { kind: 'gateway', ticket, authorityPem: opened.authorityPem }, env };
+    const open: Open = { gateway, generation, fence, digest, way, isObserved: false };
+    this.#open.set(session, open);
+    void this.#observe(claim, open);
+    return way;
+  }
+
+  /** Until the gateway forgets the session, or another opening of it takes over. */
+  async #observe(claim: Claim, open: Open): Promise<void> {
+    const { stream: session } = claim;
+    let acknowledge = 0;
+    while (!this.#isOver && this.#open.get(session) === open) {
+      try {
+        const seen = await open.gateway.observe({ session, acknowledge, waitMs: observeMs });
+        if ('refused' in seen) break;
+        for (const observation of seen) {
+          if (!(await this.#write(claim, open.generation, observation))) return this.#forget(session, open);
+          acknowledge = observation.seq;
+        }
+      } catch (error) {
+        // A gateway that is gone has nothing more to say; a store that is gone is asked again.
+        if (error instanceof GatewayUnreachable) break;
+        if (this.#isOver) break;
+        this.#parts.onError(error, session);
+        await new Promise((resolve) => setTimeout(resolve, afterFailureMs).unref());
+      }
+    }
+    this.#forget(session, open);
+  }
+
+  #forget(session: string, open: Open): void {
+    if (this.#open.get(session) === open) this.#open.delete(session);
+  }
+
+  /** False where the session is no more. */
+  async #write(claim: Claim, generation: string, { seq, decision }: GatewayObservation): Promise<boolean> {
+    const { organization, project, stream } = claim;
+    const event: DraftOf<'network.decision'> = {
+      id: newId('event'),
+      type: 'network.decision',
+      actor: `gateway:${generation}`,
+      ...{ thread: null, turn: null, call: null, causation: null },
+      audience: 'public',
+      public: shown(decision),
+      private: null,
+    };
+    const request = { key: `network:${generation}:${seq}`, hash: digestOf(shown(decision)) };
+    const written = await this.#parts.store.append({
+      ...{ organization, project, stream, request },
+      events: [asNew(event)],
+    });
+    return written.status === 'ok' || written.status === 'duplicate';
+  }
+}
+
+function digestOf(value: object): string {
+  return createHash('sha256')
+    .update(canonicalJson(value as JsonObject))
+    .digest('hex');
+}
+
+function shown(decision: NetworkDecision): DraftOf<'network.decision'>['public'] {
+  const { host, port, rule, reason, method, path, count, protocol } = decision;
+  return {
+    ...{ decision: decision.decision, protocol, host, port, rule, reason, method, path },
+    credential_ids: decision.credentials,
+    count,
+    bytes_sent: decision.bytesSent,
+    bytes_received: decision.bytesReceived,
+    first_at: new Date(decision.firstAtMs).toISOString(),
+    last_at: new Date(decision.lastAtMs).toISOString(),
+  };
+}

@@ -1,0 +1,95 @@
+/**
+ * Finding the gateway of a state folder, or starting it: only once a session needs one, for it costs memory. It outlives
+ * us by its grace time, as the host does, so that a command that downloads goes on while an engine is replaced.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { GatewayClient } from './client.ts';
+
+export type GatewayPlace = {
+  stateDir: string;
+  /** `name=address` or `name=address:port`: where the operator says a name is, private or not. */
+  pins: string[];
+  /** Private networks that may be reached, by CIDR. */
+  privateNetworks: string[];
+  /** PEM file of authorities to trust upstream, besides the system's. */
+  authoritiesFile?: string;
+  startMs?: number;
+};
+
+const pollMs = 10;
+const exitTaken = 75;
+const defaultStartMs = 10_000;
+
+export function connectGateway(place: GatewayPlace): GatewayClient {
+  return new GatewayClient(() => dialOrStart(place));
+}
+
+/** Where sandboxes present their sockets. */
+export function captureFolder(stateDir: string): string {
+  return path.join(stateDir, 'capture');
+}
+
+function dial(stateDir: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path.join(stateDir, 'gateway.sock'));
+    socket.once('error', reject);
+    socket.once('connect', () => {
+      socket.removeListener('error', reject);
+      resolve(socket);
+    });
+  });
+}
+
+async function dialOrStart(place: GatewayPlace): Promise<Socket> {
+  const stateDir = path.resolve(place.stateDir);
+  const before = await dial(stateDir).catch(() => null);
+  if (before) return before;
+  const child = start({ ...place, stateDir });
+  const endMs = performance.now() + (place.startMs ?? defaultStartMs);
+  for (;;) {
+    await delay(pollMs);
+    try {
+      return await dial(stateDir);
+    } catch (error) {
+      if (child.exitCode !== null && child.exitCode !== exitTaken)
+        throw new Error(`it did not start: ${lastWords(stateDir)}`);
+      if (performance.now() > endMs) throw error;
+    }
+  }
+}
+
+function start(place: GatewayPlace): ChildProcess {
+  const { stateDir } = place;
+  mkdirSync(stateDir, { recursive: true, mode: 0o711 });
+  // Run from source it is a .ts file, from dist a .js one.
+  const entry = fileURLToPath(new URL(`./main${path.extname(import.meta.url)}`, import.meta.url));
+  const args = ['--state-dir', stateDir];
+  for (const pin of place.pins) args.push('--pin', pin);
+  for (const network of place.privateNetworks) args.push('--private-network', network);
+  if (place.authoritiesFile !== undefined) args.push('--authorities', path.resolve(place.authoritiesFile));
+  const log = openSync(path.join(stateDir, 'gateway.log'), 'a', 0o600);
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', entry, ...args], {
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', log, log],
+    // S1: nothing of ours, model keys least of all.
+    env: { PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin', LANG: 'C.UTF-8' },
+  });
+  child.on('error', () => {});
+  child.unref();
+  closeSync(log);
+  return child;
+}
+
+function lastWords(stateDir: string): string {
+  try {
+    return readFileSync(path.join(stateDir, 'gateway.log'), 'utf8').slice(-1000).trim();
+  } catch {
+    return 'it left no log';
+  }
+}

@@ -2,7 +2,9 @@
  * The launcher: what the host starts for each sandbox, and which then becomes bwrap (or the guest itself).
  *
  *   launch [--cgroup FILE]… [--rlimit NAME=VALUE]… [--stage DIR (--bind|--ro-bind FROM NAME)…] [--uid N]
- *          [--seccomp FD] [--keep FD]… -- PROGRAM ARGUMENT…
+ *          [--seccomp FD] [--folder FD DIR] [--join FD]… [--keep FD]… -- PROGRAM ARGUMENT…
+ *                               --folder opens DIR at FD before the uid changes; --join enters the namespace that FD is
+ *                               a file of (a user namespace only without --uid)
  *   launch --hold-lock FILE [DIR PREFIX]…    locks FILE, says "locked", holds it until stdin ends (Node has no flock),
  *                               then removes the cgroups PREFIX* of each DIR
  *   launch --remove DIR         removes a session's disk (launch-remove.h)
@@ -83,6 +85,19 @@ static void provide_filter(int at) {
   if (fd < 0 || write(fd, p.steps, size) != (ssize_t)size || lseek(fd, 0, SEEK_SET) != 0)
     refuse("cannot write", "the seccomp filter");
   if (fd != at && (dup2(fd, at) < 0 || close(fd) < 0)) refuse("cannot place", "the seccomp filter");
+}
+
+/* O_PATH: enough to enter it, and no more than its own mode bits allow whoever holds it. */
+static void place_folder(int at, const char *folder) {
+  int fd = open(folder, O_PATH | O_DIRECTORY);
+  if (fd < 0) refuse("cannot open", folder);
+  if (fd != at && (dup2(fd, at) < 0 || close(fd) < 0)) refuse("cannot place", folder);
+}
+
+static void join(const char *text) {
+  int fd = (int)number_of(text);
+  if (setns(fd, 0) < 0) refuse("cannot join the namespace of descriptor", text);
+  close(fd);
 }
 
 static void become(long uid) {
@@ -175,6 +190,8 @@ static int read_arguments(int argc, char **argv, struct plan *plan) {
     else if (takes(argv, i, "--stage", 1, argc)) plan->stage = argv[++i];
     else if (takes(argv, i, "--uid", 1, argc)) plan->uid = number_of(argv[++i]);
     else if (takes(argv, i, "--keep", 1, argc)) keep(argv[++i]);
+    else if (takes(argv, i, "--join", 1, argc)) join(argv[++i]);
+    else if (takes(argv, i, "--folder", 2, argc)) place_folder(keep(argv[i + 1]), argv[i + 2]), i += 2;
     else if (takes(argv, i, "--seccomp", 1, argc)) provide_filter(keep(argv[++i]));
     else if (takes(argv, i, "--bind", 2, argc) || takes(argv, i, "--ro-bind", 2, argc)) {
       errno = E2BIG;
@@ -199,10 +216,14 @@ int main(int argc, char **argv) {
   errno = EINVAL;
   if (program >= argc) refuse("nothing to", "start");
   if (plan.stage != NULL) make_stage(plan.stage, plan.binds, plan.bind_count);
+  /* A program of ours may lie below a folder that the new uid cannot enter. */
+  int opened = open(argv[program], O_PATH | O_CLOEXEC);
   if (plan.uid >= 0) become(plan.uid);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) refuse("cannot set", "no_new_privs");
+  if (opened >= 0 && opened < MAX_FD) kept[opened] = 1;
   close_others();
   char *nothing[] = {NULL};
   execve(argv[program], argv + program, nothing);
+  if (errno == EACCES) syscall(SYS_execveat, opened, "", argv + program, nothing, AT_EMPTY_PATH);
   refuse("cannot start", argv[program]);
 }

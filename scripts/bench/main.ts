@@ -21,10 +21,12 @@ import { measureRecovery } from './recovery.ts';
 import { measureReference } from './reference.ts';
 import { measureSandbox } from './sandbox.ts';
 import { Server } from './server-process.ts';
-import { copiedNode, measureIdleMemory, measureSleepers, measureStart } from './start.ts';
+import { measureManySleepers, measureSleepers } from './sleepers.ts';
+import { copiedNode, measureIdleMemory, measureStart } from './start.ts';
 import { measureRatio, measureSteps } from './steps.ts';
 import { measureStore } from './store.ts';
 import { measureFrozen, measureTakeover } from './takeover.ts';
+import { measureWatchers } from './watchers.ts';
 import { measureWaterfall } from './waterfall.ts';
 
 const partNames = [
@@ -38,6 +40,8 @@ const partNames = [
   'appends',
   'takeover',
   'frozen',
+  'sleepers',
+  'watchers',
 ];
 
 const usage = `Usage: npm run bench -- [options]
@@ -45,7 +49,7 @@ const usage = `Usage: npm run bench -- [options]
   --quick            under a minute: smaller samples, a shorter long session
   --only <names>     some of: ${partNames.join(', ')} (comma-separated)
   --codex            also installs @openai/codex from npm into a temporary folder and measures it beside us
-  --profile <dir>    writes CPU profiles of the server that makes the steps
+  --profile <dir>    writes CPU profiles of the servers of steps and watchers
   --json             the figures as one JSON document on stdout
 `;
 
@@ -62,6 +66,8 @@ const plans = {
     store: { appends: 1000, windowMs: 2000, windows: 5 },
     appends: { windowMs: 2000, windows: 5, pairs: 1000 },
     takeover: { kills: 30, freezes: 3 },
+    manySleepers: { sessions: 10_000, withCommand: 300 },
+    watchers: { sessions: 50, perSession: 20, steps: 20 },
     codexSteps: 40,
   },
   quick: {
@@ -76,6 +82,8 @@ const plans = {
     store: { appends: 300, windowMs: 700, windows: 3 },
     appends: { windowMs: 500, windows: 3, pairs: 200 },
     takeover: { kills: 5, freezes: 1 },
+    manySleepers: { sessions: 1_000, withCommand: 50 },
+    watchers: { sessions: 50, perSession: 20, steps: 5 },
     codexSteps: 15,
   },
 };
@@ -178,15 +186,27 @@ function partsOf(plan: Plan, peer: Peer, isIsolated: boolean): Part[] {
     { name: 'appends', measure: () => measureAppends(peer, isIsolated, plan.appends) },
     { name: 'takeover', measure: () => measureTakeover(settings, plan.takeover) },
     { name: 'frozen', measure: () => measureFrozen(settings, plan.takeover) },
+    {
+      name: 'watchers',
+      measure: () => measureWatchers({ ...settings, flags: profiling() }, plan.watchers),
+    },
+    {
+      name: 'sleepers',
+      measure: async () => measureManySleepers(await withNode(), plan.manySleepers),
+    },
   ];
   if (values.codex) parts.push({ name: 'codex', measure: () => measureCodex(peer, plan.codexSteps) });
   return parts;
 }
 
+function profiling(): string[] {
+  return values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${values.profile}`];
+}
+
 /** Steps, the long session, and then a message to it: what a long log costs. */
 async function onOneServer(plan: Plan, settings: { peer: Peer; isIsolated: boolean }): Promise<Figure[]> {
   const { peer, isIsolated } = settings;
-  const flags = values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${values.profile}`];
+  const flags = profiling();
   const server = (await Server.start({ ...settings, dataDir: await temporaryFolder('steps'), flags })).watch(
     peer,
   );

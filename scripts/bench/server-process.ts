@@ -116,10 +116,14 @@ export class Server {
   }
 
   /** An agent with the whole toolset, allowed to use it, and an environment; made once. */
-  async createSession(): Promise<string> {
+  async createSession(firstMessage?: Record<string, string>): Promise<string> {
     this.#setUp ??= await this.#prepare();
     const { agent, environment } = this.#setUp;
-    const created = await this.must('POST', '/v1/sessions', { agent, environment_id: environment });
+    const created = await this.must('POST', '/v1/sessions', {
+      agent,
+      environment_id: environment,
+      ...(firstMessage === undefined ? {} : { initial_events: [messageOf(firstMessage)] }),
+    });
     return String(created.body.id);
   }
 
@@ -156,10 +160,7 @@ export class Server {
 
   /** `atMs` of the answer is when it was accepted. */
   send(session: string, settings: Record<string, string>): Promise<Answer> {
-    const content = [{ type: 'text', text: JSON.stringify(settings) }];
-    return this.must('POST', `/v1/sessions/${session}/events`, {
-      events: [{ type: 'user.message', content }],
-    });
+    return this.must('POST', `/v1/sessions/${session}/events`, { events: [messageOf(settings)] });
   }
 
   /** Sends, and waits until the session rests again. Asks nothing of the server while it works. */
@@ -184,6 +185,10 @@ export class Server {
       return body.status === 'idle';
     });
   }
+}
+
+function messageOf(settings: Record<string, string>): object {
+  return { type: 'user.message', content: [{ type: 'text', text: JSON.stringify(settings) }] };
 }
 
 function argumentsOf({ dataDir, port, binds, isIsolated }: ServerSettings): string[] {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { BootstrapError, findProgram, hashOf, run, stampMatches, writeStamp } from './machine.mjs';
 import { hasStaticLibc, installSystem } from './system.mjs';
 
-const PROGRAMS = ['guest', 'launch'];
+const PROGRAMS = ['guest', 'launch', 'netprep'];
 const FLAGS = ['-O2', '-static', '-Wall', '-Wextra', '-Werror'];
 
 export function nativeIsFresh(root) {

@@ -51,6 +51,14 @@ export const sabotageNames = [
   'sabotage.no-intent',
   /** A stream leaves an event out. */
   'sabotage.skip-in-stream',
+  /** The store asks nobody for the fence (L3). */
+  'sabotage.no-fence',
+  /** Postgres: whether a worker still has its lock is not looked at (L3). */
+  'sabotage.no-liveness-lock',
+  /** Postgres: leases do not end (L3). */
+  'sabotage.no-lease',
+  /** Postgres: a worker that cannot renew its lease does not give up (L3). */
+  'sabotage.no-self-fencing',
 ] as const;
 
 export type FailpointName = (typeof failpointNames)[number];

@@ -2,6 +2,7 @@
  * May an append be written: the checks and their order, which are part of the contract and the same for every engine
  * (L3). The engine sees to it that the row they are made on is the row that is written to.
  */
+import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import type { Append, AppendResult, Tenant } from './store.ts';
 
 /** Of a stream's row, what the checks and the next events need. */
@@ -36,7 +37,7 @@ export function refusalOf(
     return { status: 'conflict', reason: 'missing', message: `there is no ${stream}` };
   if (row.erasedAt !== null) return { status: 'conflict', reason: 'missing', message: `${stream} is erased` };
   if (request.fence !== undefined && (row.owner === null || row.fence !== request.fence)) {
-    return { status: 'fenced', fence: row.fence };
+    if (!failpoints.on || !sabotaged('sabotage.no-fence')) return { status: 'fenced', fence: row.fence };
   }
   if (request.expectedSeq !== undefined && row.head !== request.expectedSeq) {
     return { status: 'moved', head: row.head };

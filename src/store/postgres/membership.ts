@@ -8,6 +8,7 @@
  * - A worker that may have been taken for dead learns it by itself: its connection ended, its row is gone, or its lease
  *   was not renewed in time by its own monotonic clock. Safety never depends on that: every append carries its fence.
  */
+import { failpoints, sabotaged } from '../../protocol/failpoint.ts';
 import { newId } from '../../protocol/ids.ts';
 import type { JsonObject } from '../../protocol/json.ts';
 import type { Membership, Worker } from '../store.ts';
@@ -89,7 +90,7 @@ class Member {
     const key = await lockLiveness(client);
     const worker = newId('worker');
     const askedAtMs = performance.now();
-    await run(client, 'register', [worker, key, lease.leaseMs, JSON.stringify(info)]);
+    await run(client, 'register', [worker, key, leaseMsOf(lease), JSON.stringify(info)]);
     return new Member(client, lease, worker, askedAtMs, onEnd);
   }
 
@@ -112,7 +113,7 @@ class Member {
   async #renew(): Promise<void> {
     const askedAtMs = performance.now();
     try {
-      const renewed = await run(this.#client, 'renew', [this.worker, this.#lease.leaseMs]);
+      const renewed = await run(this.#client, 'renew', [this.worker, leaseMsOf(this.#lease)]);
       if (renewed.length === 0) return this.#lose('it was taken for dead');
       this.#renewedAtMs = askedAtMs;
       this.#watch();
@@ -125,7 +126,7 @@ class Member {
   /** The server counts from when it renewed, we from when we asked: ours is over first. */
   #watch(): void {
     clearTimeout(this.#deadline);
-    if (this.#isEnded) return;
+    if (this.#isEnded || (failpoints.on && sabotaged('sabotage.no-self-fencing'))) return;
     const endsAtMs = this.#renewedAtMs + this.#lease.leaseMs - this.#lease.marginMs;
     this.#deadline = setTimeout(
       () => this.#lose('its lease could not be renewed in time'),
@@ -149,6 +150,10 @@ class Member {
   }
 }
 
+function leaseMsOf({ leaseMs }: Lease): number {
+  return failpoints.on && sabotaged('sabotage.no-lease') ? 86_400_000 : leaseMs;
+}
+
 export async function workers({ pool }: Database): Promise<Worker[]> {
   const rows = await pool.use((connection) =>
     run<{ worker: string; info: string }>(connection, 'livingWorkers', []),
@@ -158,5 +163,7 @@ export async function workers({ pool }: Database): Promise<Worker[]> {
 
 /** One statement, so that of many who look exactly one takes a dead worker away. */
 export async function reapDead({ pool, nowMs }: Database): Promise<{ stream: string; head: number }[]> {
-  return pool.use((connection) => run(connection, 'reapDead', [Math.floor(nowMs())]));
+  const isLockless = failpoints.on && sabotaged('sabotage.no-liveness-lock');
+  const name = isLockless ? 'reapExpired' : 'reapDead';
+  return pool.use((connection) => run(connection, name, [Math.floor(nowMs())]));
 }

@@ -33,6 +33,25 @@ const heldLocks = `SELECT objid::int8 AS lock_key FROM pg_locks
   WHERE locktype = 'advisory' AND classid = ${livenessClass} AND objsubid = 2 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
 
+/**
+ * By name, not by "nobody we know": a stream that a newcomer claims meanwhile has another owner than the one found.
+ * Owners that are not registered were declared dead while a claim of theirs was still on its way.
+ */
+function reaping(condition: string): string {
+  return `WITH held AS MATERIALIZED (${heldLocks}), dead AS (
+      DELETE FROM workers w WHERE ${condition} RETURNING w.worker
+    ), gone AS (
+      SELECT worker AS owner FROM dead
+      UNION SELECT o.owner FROM (SELECT DISTINCT owner FROM streams WHERE owner IS NOT NULL) o
+        WHERE NOT EXISTS (SELECT FROM workers w WHERE w.worker = o.owner)
+    ), orphans AS MATERIALIZED (
+      SELECT s.stream, s.owner FROM streams s JOIN gone ON gone.owner = s.owner ORDER BY s.stream
+      FOR NO KEY UPDATE OF s
+    )
+    UPDATE streams s SET owner = NULL, fence = s.fence + 1, wake_at = least(coalesce(s.wake_at, $1::int8), $1::int8)
+    FROM orphans WHERE s.stream = orphans.stream AND s.owner = orphans.owner RETURNING s.stream, s.head`;
+}
+
 const sql = {
   streamOf: `SELECT ${streamColumns} FROM ${streamsAndKeys}
     WHERE s.stream = $1 AND s.organization = $2 AND s.project = $3`,
@@ -90,21 +109,11 @@ const sql = {
   unregister: `DELETE FROM workers WHERE worker = $1`,
   livingWorkers: `SELECT w.worker, w.info FROM workers w JOIN (${heldLocks}) held ON held.lock_key = w.lock_key
     WHERE w.lease_until > clock_timestamp() ORDER BY w.worker`,
-  // By name, not by "nobody we know": a stream that a newcomer claims meanwhile has another owner than the one found.
-  // Owners that are not registered were declared dead while a claim of theirs was still on its way.
-  reapDead: `WITH held AS MATERIALIZED (${heldLocks}), dead AS (
-      DELETE FROM workers w WHERE w.lease_until < clock_timestamp()
-        OR NOT EXISTS (SELECT FROM held WHERE held.lock_key = w.lock_key) RETURNING w.worker
-    ), gone AS (
-      SELECT worker AS owner FROM dead
-      UNION SELECT o.owner FROM (SELECT DISTINCT owner FROM streams WHERE owner IS NOT NULL) o
-        WHERE NOT EXISTS (SELECT FROM workers w WHERE w.worker = o.owner)
-    ), orphans AS MATERIALIZED (
-      SELECT s.stream, s.owner FROM streams s JOIN gone ON gone.owner = s.owner ORDER BY s.stream
-      FOR NO KEY UPDATE OF s
-    )
-    UPDATE streams s SET owner = NULL, fence = s.fence + 1, wake_at = least(coalesce(s.wake_at, $1::int8), $1::int8)
-    FROM orphans WHERE s.stream = orphans.stream AND s.owner = orphans.owner RETURNING s.stream, s.head`,
+  reapDead: reaping(
+    'w.lease_until < clock_timestamp() OR NOT EXISTS (SELECT FROM held WHERE held.lock_key = w.lock_key)',
+  ),
+  /** Only for sabotage: as if there were no locks. */
+  reapExpired: reaping('w.lease_until < clock_timestamp()'),
   nextWakeAt: `SELECT wake_at AS "wakeAt" FROM streams
     WHERE owner IS NULL AND wake_at IS NOT NULL AND least_reader <= $1::int8 ORDER BY wake_at LIMIT 1`,
 

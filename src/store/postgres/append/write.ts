@@ -3,6 +3,7 @@
  * it events, requests, reservations and outbox messages. What none of a batch needs is left out of the statement.
  */
 
+import { failpoints, sabotaged } from '../../../protocol/failpoint.ts';
 import type { TextAppend } from '../../as-text.ts';
 import { leastReaderVersion } from '../../event-rows.ts';
 import { sealText } from '../../seal.ts';
@@ -97,7 +98,7 @@ function inputOf(statement: Statement, chains: readonly Chain[]): string {
   const columns = [
     statement.texts(chains.map(({ base }) => base.stream)),
     statement.integers(chains.map(({ base }) => base.head)),
-    statement.integers(chains.map(({ fence }) => fence)),
+    statement.integers(chains.map(fenceOf)),
     statement.integers(chains.map(({ after }) => after.head)),
     statement.integers(chains.map(({ after }) => after.lastTimeMs)),
     statement.integers(chains.map(({ wakeAt }) => wakeAt)),
@@ -108,6 +109,10 @@ function inputOf(statement: Statement, chains: readonly Chain[]): string {
   ];
   return `SELECT * FROM unnest(${columns.join(', ')})
     AS i(stream, base_head, fence, head, time_ms, wake_at, kind, agent_id, status, archived_at, summary)`;
+}
+
+function fenceOf({ fence }: Chain): number | null {
+  return failpoints.on && sabotaged('sabotage.no-fence') ? null : fence;
 }
 
 function sealedSummary({ after }: Chain): Uint8Array | null {

@@ -13,7 +13,6 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -22,6 +21,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { makeDurableDirectory, fsyncDirectory as syncFolder } from '../../store/durable-files.ts';
 import type { OperatorBind, Programs, RunningSandbox } from '../backend.ts';
 import type { Refusal, SandboxSpec } from '../executor.ts';
 import type { BwrapOptions } from '../local/bubblewrap.ts';
@@ -54,12 +54,6 @@ export function groupPrefix(stateDir: string): string {
   return `scriptorium-${digest.slice(0, 10)}-`;
 }
 
-function syncFolder(folder: string): void {
-  const fd = openSync(folder, 'r');
-  fsyncSync(fd);
-  closeSync(fd);
-}
-
 /** Another name for the same folder is another host: engines compare the name with who proved to be calling. */
 function hostId(stateDir: string, name: string): string {
   const file = path.join(stateDir, 'host-id');
@@ -68,6 +62,7 @@ function hostId(stateDir: string, name: string): string {
   const id = `${name}~${randomBytes(5).toString('hex')}`;
   writeFileSync(`${file}.new`, id, { mode: 0o600, flush: true });
   renameSync(`${file}.new`, file);
+  syncFolder(stateDir);
   return id;
 }
 
@@ -95,8 +90,7 @@ export class Host {
 
   /** Call only with the lock of the state folder held. */
   static open(options: HostOptions): Host {
-    for (const name of ['sessions', 'trash'])
-      mkdirSync(path.join(options.stateDir, name), { recursive: true, mode: 0o700 });
+    for (const name of ['sessions', 'trash']) makeDurableDirectory(path.join(options.stateDir, name), 0o700);
     writeEtc(path.join(options.stateDir, 'etc'));
     const host = new Host(options, options.cgroups, groupPrefix(options.stateDir));
     for (const name of readdirSync(path.join(options.stateDir, 'trash'))) void host.#removeTree(name);
@@ -148,6 +142,7 @@ export class Host {
     fsyncSync(fd);
     closeSync(fd);
     renameSync(`${file}.new`, file);
+    syncFolder(this.#options.stateDir);
     return next;
   }
 

@@ -2,8 +2,9 @@
  * A host at work: the lock of its state folder, its sessions, its socket, and the fleet it has joined, if any; ended in
  * order. What starts it (`main.ts` beside this file, or `scriptorium host`) decides how.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { makeDurableDirectory } from '../../store/durable-files.ts';
 import type { OperatorBind } from '../backend.ts';
 import { hostNameOf, readToken, type Token } from '../link/secret.ts';
 import { parseBind } from '../local/bubblewrap.ts';
@@ -50,7 +51,7 @@ export function runJoinedHost(options: JoinedHostOptions): Promise<RunningHost |
 /** A reason why this folder has no host of ours. */
 export async function runHost(options: RunOptions): Promise<RunningHost | { taken: string }> {
   const { stateDir, fleet } = options;
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  makeDurableDirectory(stateDir, 0o700);
   chmodSync(stateDir, 0o700);
   const programs = findPrograms();
   const cgroups = findCgroups(true);

@@ -19,6 +19,7 @@ import { storeChecks } from './engine/checks.ts';
 import { Errands } from './engine/errands.ts';
 import { FoldedSessions } from './engine/folded-sessions.ts';
 import { HostLosses } from './engine/host-losses.ts';
+import { HostTokens } from './engine/host-tokens.ts';
 import { pinSession } from './engine/pin-session.ts';
 import { bothPreviews, LocalPreviews } from './engine/preview-bus.ts';
 import { Workspaces } from './engine/workspace.ts';
@@ -275,6 +276,7 @@ async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
   const fleet = new Fleet();
   const previews = new LocalPreviews();
   const losses = new HostLosses(store, options.hostLostAfterMs, now);
+  const tokens = new HostTokens(store, now);
   let address = '';
   const roles = Object.entries(options.roles).flatMap(([role, is]) => (is ? [role] : []));
   const about = () => ({ roles, engine: address, pid: process.pid, version });
@@ -285,13 +287,18 @@ async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
     onLink(identity, socket) {
       const name = hostNameOf(identity);
       if (name === null) return answerApi(socket, { previews, workspaces, fleet });
-      attachHost({ fleet, name, socket, isLost: (id) => losses.isLost(id) }).then(
+      const isRevoked = (of: string) => tokens.isRevoked(of);
+      attachHost({ fleet, name, socket, isLost: (id) => losses.isLost(id), isRevoked }).then(
         (host) => 'refused' in host && onError(new Error(host.refused), 'host'),
         (error: unknown) => onError(error, 'host'),
       );
     },
   });
   address = options.internalAddress ?? showAddress({ ...options.internal, port: links.port });
+  const unwatch = tokens.watch(
+    (name) => fleet.cut(name),
+    (error) => onError(error, 'host tokens'),
+  );
   await brain.engine.start();
   brain.errands.start();
   warmUpLater(options.model);
@@ -301,6 +308,7 @@ async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
       await Promise.all([brain.engine.drain(options.drainMs), brain.errands.stop()]);
     },
     close: async () => {
+      unwatch();
       await Promise.all([brain.engine.stop(), brain.errands.stop()]);
       await fleet.close();
       await links.close();

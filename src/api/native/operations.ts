@@ -22,6 +22,8 @@ import { retrieveFile } from './files/retrieve.ts';
 import { uploadFile } from './files/upload.ts';
 import { listHosts } from './hosts/list.ts';
 import { declareHostLost } from './hosts/lost.ts';
+import { revokeHostToken } from './hosts/revoke-token.ts';
+import { listHostTokens } from './hosts/tokens.ts';
 import { listWorkers } from './hosts/workers.ts';
 import { doctor } from './server/doctor.ts';
 import { fsck } from './server/fsck.ts';
@@ -82,6 +84,8 @@ export const operations: readonly Operation[] = [
   doctor,
   listHosts,
   declareHostLost,
+  listHostTokens,
+  revokeHostToken,
   listWorkers,
   fsck,
 ];

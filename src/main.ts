@@ -25,6 +25,7 @@ import { bothPreviews, LocalPreviews } from './engine/preview-bus.ts';
 import { Workspaces } from './engine/workspace.ts';
 import { firstKey, fleetKey } from './guard/first-key.ts';
 import { decide } from './guard/guard.ts';
+import { openServerVault } from './guard/vault/open.ts';
 import type { ModelConfig } from './model/catalogue.ts';
 import { warmUp } from './model/openai-responses/index.ts';
 import { builtInPrices, loadPriceList } from './model/prices.ts';
@@ -91,6 +92,7 @@ type Base = {
   store: Store;
   folded: FoldedSessions;
   blobs: Blobs;
+  vault: ReturnType<typeof openServerVault>;
   onError(error: unknown, about: string): void;
 };
 
@@ -101,7 +103,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const store = await openStoreOf(dataDir);
   const undo: (() => unknown)[] = [() => store.close()];
   try {
-    const base = baseOf(store, dataDir, options.onError);
+    const base = baseOf(store, dataDir, options);
     const host = await connectHost(hostOptions(options, dataDir));
     const hello = await host.hello();
     undo.push(() => leaveHost(host, hello.runningCalls > 0));
@@ -141,12 +143,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
 }
 
-function baseOf(store: Store, dataDir: string, onError: ServerOptions['onError']): Base {
+function baseOf(store: Store, dataDir: string, options: ServerOptions | RoleOptions): Base {
   return {
     store,
+    vault: openServerVault({ ...options, store, dataDir, nowMs: now }),
     folded: new FoldedSessions(store),
     blobs: openBlobs(dataDir),
-    onError: onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error)),
+    onError: options.onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error)),
   };
 }
 
@@ -184,9 +187,9 @@ type ApiOptions = Pick<ApiDeps, 'previews' | 'sandbox' | 'isolation' | 'ready' |
   closing: AbortController;
 };
 
-function apiOf({ store, folded, blobs, onError }: Base, { closing, ...deps }: ApiOptions) {
+function apiOf({ store, folded, blobs, vault, onError }: Base, { closing, ...deps }: ApiOptions) {
   return createApi({
-    ...{ store, folded, blobs, now, version, pinSession, ...deps },
+    ...{ store, folded, blobs, vault, now, version, pinSession, ...deps },
     checks: storeChecks(store),
     closing: closing.signal,
     onBug: (error, requestId) => onError(error, requestId),
@@ -245,7 +248,7 @@ export async function startRole(options: RoleOptions): Promise<RunningRole> {
   const store = await openStore({ databaseUrl, masterKeyFile, summarizeModule, now });
   const undo: (() => unknown)[] = [() => store.close()];
   try {
-    const base = baseOf(store, path.resolve(options.dataDir), options.onError);
+    const base = baseOf(store, path.resolve(options.dataDir), options);
     const engine = options.roles.engine ? await engineRole(base, options, secret) : null;
     if (engine) undo.push(() => engine.close());
     const api = options.roles.api ? await apiRole(base, options, { secret, engine }) : null;

@@ -43,6 +43,18 @@ import { listThreads } from './threads/list.ts';
 import { listThreadEvents } from './threads/list-events.ts';
 import { retrieveThread } from './threads/retrieve.ts';
 import { streamThreadEvents } from './threads/stream-events.ts';
+import { archiveVault } from './vaults/archive.ts';
+import { createVault } from './vaults/create.ts';
+import { archiveCredential } from './vaults/credentials/archive.ts';
+import { createCredential } from './vaults/credentials/create.ts';
+import { deleteCredential } from './vaults/credentials/delete.ts';
+import { listCredentials } from './vaults/credentials/list.ts';
+import { retrieveCredential } from './vaults/credentials/retrieve.ts';
+import { updateCredential } from './vaults/credentials/update.ts';
+import { deleteVault } from './vaults/delete.ts';
+import { listVaults } from './vaults/list.ts';
+import { retrieveVault } from './vaults/retrieve.ts';
+import { updateVault } from './vaults/update.ts';
 
 export const operations: readonly Operation[] = [
   createAgent,
@@ -81,6 +93,18 @@ export const operations: readonly Operation[] = [
   retrieveFile,
   downloadFile,
   deleteFile,
+  createVault,
+  listVaults,
+  retrieveVault,
+  updateVault,
+  deleteVault,
+  archiveVault,
+  createCredential,
+  listCredentials,
+  retrieveCredential,
+  updateCredential,
+  deleteCredential,
+  archiveCredential,
   doctor,
   listHosts,
   declareHostLost,

@@ -16,6 +16,8 @@ export type Limits = {
   poolSize: number;
   connectTimeoutMs: number;
   statementTimeoutMs: number;
+  /** Age at which a connection for work is replaced, once it is idle; the single ones are never. */
+  maxAgeSeconds: number;
 };
 
 export type Client = pg.Client;
@@ -81,6 +83,7 @@ export class Pool {
       ...configOf(address, limits, 'work'),
       max: limits.poolSize,
       idleTimeoutMillis: 60_000,
+      maxLifetimeSeconds: limits.maxAgeSeconds,
     });
     // An idle connection that breaks is replaced when one is asked for; there is nobody to tell.
     this.#pool.on('error', () => undefined);

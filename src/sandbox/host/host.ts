@@ -25,6 +25,7 @@ import { makeDurableDirectory, fsyncDirectory as syncFolder } from '../../store/
 import type { OperatorBind, Programs, RunningSandbox } from '../backend.ts';
 import type { Refusal, SandboxSpec } from '../executor.ts';
 import type { BwrapOptions } from '../local/bubblewrap.ts';
+import { CapturePool } from '../local/capture-pool.ts';
 import type { CgroupPlaces } from '../local/cgroup.ts';
 import { writeEtc } from '../local/etc.ts';
 import { bwrapOptions, startLocal } from '../local/start.ts';
@@ -41,6 +42,8 @@ export type HostOptions = {
   idleMs: number;
   /** The same while it holds processes that a call left in the background. */
   idleWithProcessesMs: number;
+  /** The gateway's folder, where sandboxes' sockets are presented; null: sandboxes can have no network. */
+  gatewayDir: string | null;
   /** First part of the host's id; a fleet's hosts are named by their tokens. */
   name?: string;
 };
@@ -75,6 +78,7 @@ export class Host {
   readonly #sessions = new Map<string, Session>();
   readonly #idleTimer: NodeJS.Timeout;
   readonly #bwrapOptions: BwrapOptions;
+  readonly #capture: CapturePool | null;
   #started = 0;
 
   private constructor(options: HostOptions, cgroups: CgroupPlaces, prefix: string) {
@@ -83,6 +87,9 @@ export class Host {
     const { bwrap } = options.programs;
     this.#bwrapOptions = bwrap === null ? { disableUserns: false } : bwrapOptions(bwrap);
     this.#cgroups = cgroups;
+    const { gatewayDir, programs } = options;
+    this.#capture = gatewayDir === null ? null : new CapturePool(programs, gatewayDir);
+    this.#capture?.fill();
     this.#prefix = prefix;
     const every = Math.max(50, Math.min(5000, options.idleMs / 2));
     this.#idleTimer = setInterval(() => this.#stopIdle(), every).unref();
@@ -156,8 +163,17 @@ export class Host {
       };
     if (isRoot && session.uid === null) throw new Error(`session ${session.id} has no uid of its own`);
     const name = `${this.#prefix}${process.pid}-${++this.#started}`;
-    const request = { name, folders: session.folders, limits: spec.limits, uid: session.uid, binds };
+    const network = spec.network?.kind === 'gateway' ? spec.network : null;
+    const request = {
+      ...{ name, folders: session.folders, limits: spec.limits, uid: session.uid, binds },
+      network: network && { ...network, trustFolder: path.join(session.folder, 'trust') },
+    };
     if (spec.isolation === 'none') {
+      if (network !== null)
+        return {
+          refused: 'isolation_unavailable',
+          message: 'isolation "none" has no network of its own: the gateway cannot be the only way out of it',
+        };
       if (allowUnisolated) return startUnisolated(programs, this.#cgroups, request);
       return {
         refused: 'isolation_unavailable',
@@ -166,7 +182,10 @@ export class Host {
     }
     const etcFolder = path.join(stateDir, 'etc');
     return startLocal(
-      { programs, cgroups: this.#cgroups, etcFolder, bwrapOptions: this.#bwrapOptions },
+      {
+        ...{ programs, cgroups: this.#cgroups, etcFolder, bwrapOptions: this.#bwrapOptions },
+        capture: this.#capture,
+      },
       request,
     );
   }
@@ -239,5 +258,6 @@ export class Host {
         await session.close();
       }),
     );
+    await this.#capture?.close();
   }
 }

@@ -22,6 +22,7 @@ export type RunOptions = {
   ownerGraceMs: number;
   idleMs: number;
   idleWithProcessesMs: number;
+  gatewayDir: string | null;
   fleet?: { url: string; token: Token; onChange(message: string): void };
 };
 
@@ -44,7 +45,7 @@ export const defaultIdle = { ownerGraceMs: 120_000, idleMs: 60_000, idleWithProc
 export function runJoinedHost(options: JoinedHostOptions): Promise<RunningHost | { taken: string }> {
   const { url, tokenFile, onChange, binds, stateDir, allowUnisolated } = options;
   const fleet = { url, token: readToken(tokenFile), onChange };
-  const run = { stateDir: path.resolve(stateDir), allowUnisolated, ...defaultIdle };
+  const run = { stateDir: path.resolve(stateDir), allowUnisolated, gatewayDir: null, ...defaultIdle };
   return runHost({ ...run, binds: binds.map(parseBind), fleet });
 }
 
@@ -59,11 +60,11 @@ export async function runHost(options: RunOptions): Promise<RunningHost | { take
   const groups = groupParents(cgroups).flatMap((folder) => [folder, prefix]);
   const lock = await takeLock(programs.launch, path.join(stateDir, 'host.lock'), groups);
   if (!lock.isHeld) return { taken: lock.reason };
-  const { allowUnisolated, binds, idleMs, idleWithProcessesMs } = options;
+  const { allowUnisolated, binds, idleMs, idleWithProcessesMs, gatewayDir } = options;
   const name = fleet && (hostNameOf(fleet.token.identity) ?? undefined);
   const named = name === undefined ? {} : { name };
   const host = Host.open({
-    ...{ stateDir, programs, cgroups, allowUnisolated, binds, idleMs, idleWithProcessesMs },
+    ...{ stateDir, programs, cgroups, allowUnisolated, binds, idleMs, idleWithProcessesMs, gatewayDir },
     ...named,
   });
   const { promise: ended, resolve } = Promise.withResolvers<void>();

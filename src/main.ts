@@ -42,6 +42,7 @@ import { listenForLinks, showAddress } from './sandbox/link/tls.ts';
 import { openBlobs, openStore } from './store/open.ts';
 import type { Blobs, Store } from './store/store.ts';
 
+export { probeDatabase } from './store/open.ts';
 export const version = '0.1.0';
 
 /** The machine's, unless a failpoint moves it. */
@@ -370,7 +371,6 @@ export function hostToken(clusterSecretFile: string, name: string | undefined): 
 export async function doctor(about: { dataDir: string; model: ModelConfig }): Promise<JsonObject> {
   // Only asked for by people: nothing of it is loaded before.
   const { probe } = await import('./sandbox/probe.ts');
-  const checks: JsonObject[] = await probe({ dataDir: about.dataDir });
   const hasKey = about.model.apiKey !== null;
   const model: JsonObject = {
     check: 'model key',
@@ -382,7 +382,7 @@ export async function doctor(about: { dataDir: string; model: ModelConfig }): Pr
       ? null
       : 'Set OPENAI_API_KEY (and OPENAI_BASE_URL for a compatible server) where the server starts.',
   };
-  return { version, checks: [...checks, model] };
+  return { version, checks: [...(await probe({ dataDir: about.dataDir })), model] };
 }
 
 /** The checks of a store that no server has open. Rejects with `StoreLocked` where one has. */

@@ -204,7 +204,8 @@ program
   .option('--keep', 'keep the folder of the run')
   .action(ends(async (options) => (await import('./chaos.ts')).chaos(options)));
 
-talking('doctor', 'say what this machine can isolate and what to do about each lack')
+talking('doctor', 'say what this machine, or a database, lacks and what to do about it')
+  .option('--database-url <url>', 'say instead what the Postgres of a fleet can keep')
   .option('--json', 'print the report as JSON')
   .action(ends(async (options) => (await import('./doctor.ts')).doctor(options, terminal)));
 

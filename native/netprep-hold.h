@@ -1,8 +1,8 @@
 /*
  * The holder: keeps the namespaces and both sockets, and presents the sockets to the gateway's relay.
  *
- * stdin, a line each:  present TICKET   (again with another ticket for another gateway)
- * stdout:              ready | presented | refused WHY | away WHY (no gateway there; it goes on trying)
+ * stdin, a line each:  present N TICKET   (again with another ticket for another gateway)
+ * stdout:              ready | presented N | refused N WHY | away N WHY (no gateway there; it goes on trying)
  *
  * Promises: ends when stdin does, and with it its sockets (S5); until then what the sandbox sends waits in the
  * listener's queue while a gateway is away; the relay's end is followed by the same ticket again, unasked.
@@ -19,6 +19,7 @@ enum { MAX_TICKET = 256, MAX_ANSWER = 64, FIRST_RETRY_MS = 20, LAST_RETRY_MS = 1
 
 struct holder {
   struct capture sockets;
+  unsigned long number; /* of the order to present */
   char ticket[MAX_TICKET + 1];
   int connection;   /* -1: none */
   int is_presented; /* the relay has said so on this connection */
@@ -37,7 +38,7 @@ static int is_ticket(const char *text, size_t size) {
 static void report(struct holder *h, const char *what, const char *why) {
   if (h->is_said) return;
   h->is_said = 1;
-  dprintf(1, "%s%s%s\n", what, *why ? " " : "", why);
+  dprintf(1, "%s %lu%s%s\n", what, h->number, *why ? " " : "", why);
 }
 
 static void hang_up(struct holder *h) {
@@ -67,7 +68,7 @@ static void try_present(struct holder *h) {
   hang_up(h);
   int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (s < 0 || connect(s, (struct sockaddr *)&there, sizeof there) < 0 || send_sockets(s, h) < 0) {
-    if (!h->is_away && !h->is_said) dprintf(1, "away %s\n", strerror(errno));
+    if (!h->is_away && !h->is_said) dprintf(1, "away %lu %s\n", h->number, strerror(errno));
     h->is_away = 1;
     if (s >= 0) close(s);
     h->retry_ms = h->retry_ms == 0 ? FIRST_RETRY_MS : 2 * h->retry_ms;
@@ -100,11 +101,14 @@ static void hear_relay(struct holder *h) {
 }
 
 static void obey(struct holder *h, const char *line) {
-  if (strncmp(line, "present ", 8) != 0 || !is_ticket(line + 8, strlen(line + 8))) {
-    dprintf(1, "refused a ticket is 1 to %d printable characters\n", MAX_TICKET);
+  char *ticket = NULL;
+  unsigned long number = strncmp(line, "present ", 8) == 0 ? strtoul(line + 8, &ticket, 10) : 0;
+  if (ticket == NULL || *ticket++ != ' ' || !is_ticket(ticket, strlen(ticket))) {
+    dprintf(1, "refused %lu a ticket is 1 to %d printable characters\n", number, MAX_TICKET);
     return;
   }
-  strcpy(h->ticket, line + 8);
+  strcpy(h->ticket, ticket);
+  h->number = number;
   h->is_said = h->is_away = 0;
   h->retry_ms = 0;
   try_present(h);

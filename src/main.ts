@@ -19,11 +19,13 @@ import { storeChecks } from './engine/checks.ts';
 import { Errands } from './engine/errands.ts';
 import { FoldedSessions } from './engine/folded-sessions.ts';
 import { HostLosses } from './engine/host-losses.ts';
+import { HostTokens } from './engine/host-tokens.ts';
 import { pinSession } from './engine/pin-session.ts';
 import { bothPreviews, LocalPreviews } from './engine/preview-bus.ts';
 import { Workspaces } from './engine/workspace.ts';
 import { firstKey, fleetKey } from './guard/first-key.ts';
 import { decide } from './guard/guard.ts';
+import { openServerVault } from './guard/vault/open.ts';
 import type { ModelConfig } from './model/catalogue.ts';
 import { warmUp } from './model/openai-responses/index.ts';
 import { builtInPrices, loadPriceList } from './model/prices.ts';
@@ -40,6 +42,7 @@ import { listenForLinks, showAddress } from './sandbox/link/tls.ts';
 import { openBlobs, openStore } from './store/open.ts';
 import type { Blobs, Store } from './store/store.ts';
 
+export { probeDatabase } from './store/open.ts';
 export const version = '0.1.0';
 
 /** The machine's, unless a failpoint moves it. */
@@ -90,6 +93,7 @@ type Base = {
   store: Store;
   folded: FoldedSessions;
   blobs: Blobs;
+  vault: ReturnType<typeof openServerVault>;
   onError(error: unknown, about: string): void;
 };
 
@@ -100,7 +104,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const store = await openStoreOf(dataDir);
   const undo: (() => unknown)[] = [() => store.close()];
   try {
-    const base = baseOf(store, dataDir, options.onError);
+    const base = baseOf(store, dataDir, options);
     const host = await connectHost(hostOptions(options, dataDir));
     const hello = await host.hello();
     undo.push(() => leaveHost(host, hello.runningCalls > 0));
@@ -140,12 +144,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
 }
 
-function baseOf(store: Store, dataDir: string, onError: ServerOptions['onError']): Base {
+function baseOf(store: Store, dataDir: string, options: ServerOptions | RoleOptions): Base {
   return {
     store,
+    vault: openServerVault({ ...options, store, dataDir, nowMs: now }),
     folded: new FoldedSessions(store),
     blobs: openBlobs(dataDir),
-    onError: onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error)),
+    onError: options.onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error)),
   };
 }
 
@@ -183,9 +188,9 @@ type ApiOptions = Pick<ApiDeps, 'previews' | 'sandbox' | 'isolation' | 'ready' |
   closing: AbortController;
 };
 
-function apiOf({ store, folded, blobs, onError }: Base, { closing, ...deps }: ApiOptions) {
+function apiOf({ store, folded, blobs, vault, onError }: Base, { closing, ...deps }: ApiOptions) {
   return createApi({
-    ...{ store, folded, blobs, now, version, pinSession, ...deps },
+    ...{ store, folded, blobs, vault, now, version, pinSession, ...deps },
     checks: storeChecks(store),
     closing: closing.signal,
     onBug: (error, requestId) => onError(error, requestId),
@@ -244,7 +249,7 @@ export async function startRole(options: RoleOptions): Promise<RunningRole> {
   const store = await openStore({ databaseUrl, masterKeyFile, summarizeModule, now });
   const undo: (() => unknown)[] = [() => store.close()];
   try {
-    const base = baseOf(store, path.resolve(options.dataDir), options.onError);
+    const base = baseOf(store, path.resolve(options.dataDir), options);
     const engine = options.roles.engine ? await engineRole(base, options, secret) : null;
     if (engine) undo.push(() => engine.close());
     const api = options.roles.api ? await apiRole(base, options, { secret, engine }) : null;
@@ -275,6 +280,7 @@ async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
   const fleet = new Fleet();
   const previews = new LocalPreviews();
   const losses = new HostLosses(store, options.hostLostAfterMs, now);
+  const tokens = new HostTokens(store, now);
   let address = '';
   const roles = Object.entries(options.roles).flatMap(([role, is]) => (is ? [role] : []));
   const about = () => ({ roles, engine: address, pid: process.pid, version });
@@ -285,13 +291,18 @@ async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
     onLink(identity, socket) {
       const name = hostNameOf(identity);
       if (name === null) return answerApi(socket, { previews, workspaces, fleet });
-      attachHost({ fleet, name, socket, isLost: (id) => losses.isLost(id) }).then(
+      const isRevoked = (of: string) => tokens.isRevoked(of);
+      attachHost({ fleet, name, socket, isLost: (id) => losses.isLost(id), isRevoked }).then(
         (host) => 'refused' in host && onError(new Error(host.refused), 'host'),
         (error: unknown) => onError(error, 'host'),
       );
     },
   });
   address = options.internalAddress ?? showAddress({ ...options.internal, port: links.port });
+  const unwatch = tokens.watch(
+    (name) => fleet.cut(name),
+    (error) => onError(error, 'host tokens'),
+  );
   await brain.engine.start();
   brain.errands.start();
   warmUpLater(options.model);
@@ -301,6 +312,7 @@ async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
       await Promise.all([brain.engine.drain(options.drainMs), brain.errands.stop()]);
     },
     close: async () => {
+      unwatch();
       await Promise.all([brain.engine.stop(), brain.errands.stop()]);
       await fleet.close();
       await links.close();
@@ -359,7 +371,6 @@ export function hostToken(clusterSecretFile: string, name: string | undefined): 
 export async function doctor(about: { dataDir: string; model: ModelConfig }): Promise<JsonObject> {
   // Only asked for by people: nothing of it is loaded before.
   const { probe } = await import('./sandbox/probe.ts');
-  const checks: JsonObject[] = await probe({ dataDir: about.dataDir });
   const hasKey = about.model.apiKey !== null;
   const model: JsonObject = {
     check: 'model key',
@@ -371,7 +382,7 @@ export async function doctor(about: { dataDir: string; model: ModelConfig }): Pr
       ? null
       : 'Set OPENAI_API_KEY (and OPENAI_BASE_URL for a compatible server) where the server starts.',
   };
-  return { version, checks: [...checks, model] };
+  return { version, checks: [...(await probe({ dataDir: about.dataDir })), model] };
 }
 
 /** The checks of a store that no server has open. Rejects with `StoreLocked` where one has. */

@@ -2,6 +2,7 @@
  * What an engine does when its store or its listeners fail around it: nothing is lost, nothing else is disturbed (L8),
  * nothing spins. Over the real store, with failures put in between.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Append, Claim } from '../src/store/store.ts';
 import { StoreUnavailable } from '../src/store/store.ts';
@@ -168,6 +169,29 @@ describe('a session that breaks its driver', () => {
     await room.send(session, message('again'));
     expect(idles(await room.until(session, idleAfter(2))).at(-1)).toEqual({ type: 'end_turn' });
     expect(room.errors).toHaveLength(10);
+  });
+
+  it('under a command that runs leaves no command behind when its turn is stopped (S5)', async () => {
+    room.aheadMs = -1_000_000;
+    await room.open(() => ({ toolCalls: [{ name: 'bash', arguments: { command: 'x' } }] }));
+    room.executor.script = () => undefined;
+    const [read, end] = [room.executor.readProcess, room.executor.terminateProcess];
+    room.executor.readProcess = () => Promise.reject(new TypeError('a bug at its output'));
+    const ended: string[] = [];
+    room.executor.terminateProcess = async (request) => {
+      ended.push(request.callId);
+      return end.call(room.executor, request);
+    };
+    const session = await room.createSession({ bash: 'always_allow' }, message('go'));
+    const log = await room.until(session, idleAfter(1));
+    expect(idles(log)).toEqual([{ type: 'retries_exhausted' }]);
+    const callId = String(log.find((e) => e.type === 'intent')?.public.tool_use_id);
+    // The end is in the log first.
+    while (!ended.includes(callId)) await sleep(10);
+    room.executor.readProcess = read;
+    const { fence = 1 } = log.findLast((e) => e.fence !== null) ?? {};
+    const status = await room.executor.callStatus({ session, fence: fence ?? 1, callId });
+    expect(status).toMatchObject({ kind: 'process', process: { state: 'exited' } });
   });
 
   it('by a model call that breaks each time is stopped too, though every attempt writes its intent (G3)', async () => {

@@ -2,6 +2,8 @@
  * `--host-lost-after`: a host that is away for so long is given up without anybody's word; one that comes back in time
  * is not. Real processes; the host is killed under a command.
  */
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
@@ -49,10 +51,11 @@ afterAll(async () => {
 async function begun(): Promise<string> {
   const said = await fleet.cli(urlOf(api), ['run', 'work', '--detach']);
   const session = /sesn_[0-9A-Z]{26}/.exec(said)?.[0] ?? '';
-  await until(async () => {
-    const rows = await fleet.query<{ type: string }>('SELECT type FROM events WHERE stream = $1', [session]);
-    return rows.some(({ type }) => type === 'sandbox.ready');
-  }, 'the sandbox is laid out');
+  const folder = path.join(fleet.file('one'), 'sessions', session);
+  const isRunning = (): boolean =>
+    existsSync(folder) &&
+    readdirSync(folder, { recursive: true }).some((name) => String(name).endsWith('c.txt'));
+  await until(isRunning, 'the command runs');
   return session;
 }
 

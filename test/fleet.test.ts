@@ -1,11 +1,14 @@
 // Apis, engines and hosts as processes of their own, on one real Postgres, with real sandboxes; only the model is played.
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
+import { parseToken, type Token } from '../src/sandbox/link/secret.ts';
+import { type Address, dialLink, parseAddress } from '../src/sandbox/link/tls.ts';
 import { FleetProcesses, fleetKey, get, type Running, until } from './peers/fleet-processes.ts';
 import { LoadBalancer } from './peers/load-balancer.ts';
 
@@ -225,6 +228,39 @@ describe('a fleet', () => {
     host.child.kill('SIGTERM');
     expect(await host.ended).toBe(0);
     expect(await connected(urlOf(api))).toBe(before);
+  });
+
+  it('cuts off a host whose token is revoked, and lets nobody in with it again', patience, async () => {
+    const before = await connected(urlOf(api));
+    const host = await fleet.host('leaky', urlOf(api));
+    const other = await fleet.host('tight', urlOf(api));
+    await until(async () => (await connected(urlOf(api))) === before + 2, 'both are connected');
+    expect(await fleet.cli(urlOf(api), ['host-token', 'list'])).toContain(
+      `leaky  in_use  ${host.line.host_id}`,
+    );
+    await expect(fleet.cli(urlOf(api), ['host-token', 'revoke', 'No Name'])).rejects.toThrow(
+      /no name of a host token/,
+    );
+    await fleet.cli(urlOf(api), ['host-token', 'revoke', 'leaky', '--reason', 'left on a train']);
+    await until(async () => (await connected(urlOf(api))) === before + 1, 'it is cut off by every engine');
+    await until(
+      () => host.output().includes('the token of this host is refused'),
+      'no api tells it of engines',
+    );
+    const [first] = (await get<{ data: { info: { engine?: string } }[] }>(urlOf(api), '/v1/workers')).data;
+    const link = await dialLink(
+      parseAddress(first?.info.engine ?? '') as Address,
+      parseToken(await fleet.token('leaky')) as Token,
+    );
+    await once(link, 'close');
+    expect(await connected(urlOf(api))).toBe(before + 1);
+    expect(await fleet.cli(urlOf(api), ['host-token', 'list'])).toMatch(
+      /leaky {2}revoked {2}\S+ {2}left on a train/,
+    );
+    for (const one of [host, other]) {
+      one.child.kill('SIGTERM');
+      expect(await one.ended).toBe(0);
+    }
   });
 
   it(

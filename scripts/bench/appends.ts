@@ -7,6 +7,7 @@
  */
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import type { Append, NewEvent, Store } from '../../src/store/store.ts';
 import { nowMs } from './clock.ts';
 import { load, moduleFile } from './code-under-test.ts';
@@ -151,7 +152,31 @@ async function pairsOf(engine: Engine, step: StepAppends, pairs: number): Promis
       note: `${payload.length} bytes an event; engines of durable steps publish about 1.7 ms for a step`,
     }),
     figure('  reference: two plain INSERTs', 'ms', plainly),
+    ...(name === 'SQLite' ? [await threadReference(pairs)] : []),
   ];
+}
+
+/** Our SQLite has a thread of its own; what going there and back takes on this machine now. */
+async function threadReference(pairs: number): Promise<Figure> {
+  const worker = new Worker(
+    "require('node:worker_threads').parentPort.on('message', function (m) { this.postMessage(m); })",
+    { eval: true },
+  );
+  const trip = (): Promise<void> =>
+    new Promise((resolve) => {
+      worker.once('message', () => resolve());
+      worker.postMessage(1);
+    });
+  const times: number[] = [];
+  for (let at = -warmPairs; at < pairs; at++) {
+    const ms = await lapMs(async () => {
+      await trip();
+      await trip();
+    });
+    if (at >= 0) times.push(ms);
+  }
+  await worker.terminate();
+  return figure('  reference: to another thread and back, twice', 'ms', times);
 }
 
 const warmPairs = 50;

@@ -108,6 +108,14 @@ export function memoryOf(pids: readonly number[]): Memory {
   return { totalMb: processes.reduce((sum, { pssMb }) => sum + pssMb, 0), processes };
 }
 
+/** What a process has taken of the processors, all its threads together. */
+export function cpuSecondsOf(pid: number): number {
+  const stat = read(`/proc/${pid}/stat`) ?? '';
+  // After the name, which may hold blanks: user and system time are the 12th and 13th, in hundredths.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
 function withDescendants(pid: number): number[] {
   const children = read(`/proc/${pid}/task/${pid}/children`) ?? '';
   const below = children.split(' ').filter((text) => text !== '');

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Figure } from './figure.ts';
 import { figure } from './figure.ts';
 import type { Peer } from './peer-process.ts';
-import { kill, lastWordsOf, start, temporaryFolder } from './processes.ts';
+import { cpuSecondsOf, kill, lastWordsOf, start, temporaryFolder } from './processes.ts';
 import { Server } from './server-process.ts';
 import type { FromClients, ToClients } from './watcher-clients.ts';
 
@@ -44,10 +44,12 @@ export async function measureWatchers(settings: Settings, plan: WatchersPlan): P
   ];
 }
 
-type Watched = Checked & { seconds: number };
+type Watched = Checked & { seconds: number; serverSeconds: number };
 
-const described = ({ latenciesMs, seconds, cpuSeconds }: Watched): string =>
-  `${(latenciesMs.length / seconds).toFixed(0)} frames a second; the clients took ${((cpuSeconds / seconds) * 100).toFixed(0)} % of a core`;
+const described = ({ latenciesMs, seconds, cpuSeconds, serverSeconds }: Watched): string =>
+  `${(latenciesMs.length / seconds).toFixed(0)} frames a second; the server took ${percent(serverSeconds / seconds)} of a core, the clients ${percent(cpuSeconds / seconds)}`;
+
+const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
 
 async function watched(settings: Settings, plan: WatchersPlan): Promise<Watched> {
   const server = await Server.start({ ...settings, dataDir: await temporaryFolder('watched') });
@@ -62,6 +64,7 @@ async function watched(settings: Settings, plan: WatchersPlan): Promise<Watched>
   await said(clients, 'open');
   await sleep(500);
   const sinceMs = Date.now();
+  const cpuBefore = cpuSecondsOf(server.pid);
   for (const session of sessions) {
     await server.send(session, { steps: String(plan.steps), latencyMs: String(thinkingMs) });
     // Not in step with each other: people are not.
@@ -69,6 +72,7 @@ async function watched(settings: Settings, plan: WatchersPlan): Promise<Watched>
   }
   for (const session of sessions) await server.rests(session);
   const seconds = (Date.now() - sinceMs) / 1000;
+  const serverSeconds = cpuSecondsOf(server.pid) - cpuBefore;
   const expected: Record<string, string[]> = {};
   for (const session of sessions) expected[session] = (await server.events(session)).map(({ id }) => id);
   ask(clients, { type: 'check', expected, sinceMs });
@@ -76,7 +80,7 @@ async function watched(settings: Settings, plan: WatchersPlan): Promise<Watched>
   await kill(clients, 'SIGKILL');
   await server.close();
   if (checked.problems.length > 0) throw new Error(`events were lost: ${checked.problems.join('; ')}`);
-  return { ...checked, seconds };
+  return { ...checked, seconds, serverSeconds };
 }
 
 type Clients = ReturnType<typeof start>;

@@ -123,7 +123,6 @@ const notBuilt = new Set([
   'skills',
   'tunnels',
   'user_profiles',
-  'vaults',
   'work',
 ]);
 

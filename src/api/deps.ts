@@ -4,6 +4,7 @@
  */
 import type { FoldedSessions } from '../engine/folded-sessions.ts';
 import type { Bundle, Diff, Unavailable } from '../engine/workspace.ts';
+import type { Vault } from '../guard/vault/vault.ts';
 import type { SessionAgent } from '../protocol/agents.ts';
 import type { Environment } from '../protocol/environments.ts';
 import type { JsonObject } from '../protocol/json.ts';
@@ -107,6 +108,8 @@ export type ApiDeps = {
   doctor(): Promise<JsonObject>;
   /** The other processes of the deployment; absent where there is no telling. */
   fleet?: FleetDesk;
+  /** Absent: everything of vaults is `unavailable`. */
+  vault?: Vault;
   /** Told of bugs (never of refusals); must not throw. */
   onBug?(error: unknown, requestId: string): void;
   limits?: Partial<ApiLimits>;

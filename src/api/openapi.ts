@@ -19,6 +19,14 @@ import {
   sessionUpdateParams,
   sessionUsage,
 } from '../protocol/sessions.ts';
+import {
+  credentialCreateParams,
+  credentialUpdateParams,
+  vault,
+  vaultCreateParams,
+  vaultCredential,
+  vaultUpdateParams,
+} from '../protocol/vaults.ts';
 import { operations } from './native/operations.ts';
 import type { Operation } from './operation.ts';
 
@@ -50,6 +58,12 @@ const named: Record<string, z.ZodType> = {
   InputEventParams: inputEventParams,
   SentEvent: sentEvent,
   File: file,
+  Vault: vault,
+  VaultCreateParams: vaultCreateParams,
+  VaultUpdateParams: vaultUpdateParams,
+  VaultCredential: vaultCredential,
+  VaultCredentialCreateParams: credentialCreateParams,
+  VaultCredentialUpdateParams: credentialUpdateParams,
   Error: errorSchema,
 };
 

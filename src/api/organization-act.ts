@@ -18,6 +18,8 @@ export type Change = {
   event: { type: string; facts: JsonObject } | null;
   resources?: ResourcePut[];
   deleteResources?: { kind: string; id: string }[];
+  /** Head of the organisation's stream before anything was read; the change holds only under it. */
+  expectedSeq?: number;
   answer: JsonObject;
 };
 
@@ -42,6 +44,7 @@ export async function changeOrganization(
     const result = await commit(act, change, mint);
     if (result.status === 'ok') return { body: change.answer };
     if (result.status === 'duplicate') return (await replay(act, mint)) ?? lost();
+    if (result.status === 'moved') continue;
     if (result.status !== 'conflict') return lost();
     if (result.reason === 'request') return keyReused;
     if (result.reason === 'name') return problem('conflict', 'This name is taken. Choose another one.');
@@ -77,6 +80,7 @@ async function commit(act: Act, change: Change, mint: MintId): Promise<AppendRes
     ...(act.key ? { request: act.key.request } : {}),
     ...(change.resources ? { resources: change.resources } : {}),
     ...(change.deleteResources ? { deleteResources: change.deleteResources } : {}),
+    ...(change.expectedSeq === undefined ? {} : { expectedSeq: change.expectedSeq }),
   };
   const result = await act.deps.store.append(append);
   if (result.status !== 'conflict' || result.reason !== 'missing') return result;

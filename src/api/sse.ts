@@ -4,20 +4,17 @@
  * - L2: a frame is sent only after its event is in the log, read from there; nothing goes past the store.
  * - No gap: `id:` is the event's sequence. A connection begins at the head as it was when the request came, or after the
  *   position the client names, and then sends every visible event once, in order.
- * - A queued input is sent when it arrives and again, with `processed_at`, when it is taken up.
  * - Bounded: the reader pulls. While it takes nothing, nothing is read for it; previews are bounded (`PreviewQueue`);
  *   one that takes nothing for long is dropped and comes back with Last-Event-ID.
  */
 import { errorEnvelope } from '../protocol/errors.ts';
-import { failpoints, sabotaged } from '../protocol/failpoint.ts';
-import type { JsonObject } from '../protocol/json.ts';
 import type { PreviewType } from '../protocol/previews.ts';
-import type { StoredEvent } from '../store/store.ts';
 import type { Viewer } from './event-view.ts';
-import { freshViewOf, isVisible, processedBy, viewOf } from './event-view.ts';
 import { failureOf } from './failure.ts';
+import { feedBatch } from './feed.ts';
 import type { Shared } from './operation.ts';
 import { PreviewQueue } from './preview-queue.ts';
+import { piecesOf } from './stream-frames.ts';
 
 export type StreamRequest = {
   session: string;
@@ -27,8 +24,6 @@ export type StreamRequest = {
   previews: ReadonlySet<PreviewType>;
   requestId: string;
 };
-
-const batchSize = 100;
 
 export function eventStream(shared: Shared, request: StreamRequest): Response {
   const connection = new Connection(shared, request);
@@ -115,36 +110,22 @@ class Connection {
   }
 
   async *#committed(): AsyncGenerator<string, void, void> {
+    const { deps, feed } = this.#shared;
     while (this.#hasNews && !this.#isOver) {
       // Lowered before the read: an append that the read does not see raises it again.
       this.#hasNews = false;
-      const events = await this.#shared.deps.store.read(this.#request.session, this.#position, batchSize);
-      if (events.length === batchSize) this.#hasNews = true;
-      for (const event of events) {
-        const text = await this.#framesOf(event);
-        this.#position = event.seq;
-        if (failpoints.on && text !== '' && sabotaged('sabotage.skip-in-stream')) continue;
-        if (text !== '') yield text;
-        if (event.type === 'session.deleted') {
+      const events = await feed.read(this.#request.session, this.#position);
+      if (events.length === feedBatch) this.#hasNews = true;
+      for (const piece of await piecesOf(deps.store, events, this.#request.viewer)) {
+        for (const id of piece.shown) this.#previews.finish(id);
+        this.#position = piece.seq;
+        if (piece.text !== '') yield piece.text;
+        if (piece.isEnd) {
           this.#isOver = true;
           return;
         }
       }
     }
-  }
-
-  async #framesOf(event: StoredEvent): Promise<string> {
-    const views: JsonObject[] = [];
-    if (isVisible(event, this.#request.viewer)) {
-      this.#previews.finish(event.id);
-      views.push(freshViewOf(event));
-    }
-    for (const id of processedBy(event)) {
-      const input = await this.#shared.deps.store.readById(this.#request.session, id);
-      if (input && isVisible(input, this.#request.viewer)) views.push(viewOf(input, event.time));
-    }
-    // Only the last frame carries the position: a connection cut in between sends them all again.
-    return views.map((view, i) => frameOf(view, i === views.length - 1 ? event.seq : null)).join('');
   }
 
   #listen(): void {
@@ -205,9 +186,4 @@ class Connection {
 class SlowReader extends Error {
   override name = 'SlowReader';
   override stack = '';
-}
-
-function frameOf(view: JsonObject, seq: number | null): string {
-  const id = seq === null ? '' : `id: ${seq}\n`;
-  return `event: ${String(view.type)}\n${id}data: ${JSON.stringify(view)}\n\n`;
 }

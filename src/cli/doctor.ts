@@ -1,6 +1,7 @@
 /**
  * `scriptorium doctor`: what this machine can isolate, what is configured, and what to do about each lack. Asks the
- * running server, which may be elsewhere and see more or less than we do; without one it looks for itself.
+ * running server, which may be elsewhere and see more or less than we do; without one it looks for itself. With a database
+ * URL it asks that database instead, from here.
  */
 import path from 'node:path';
 import type { JsonObject } from '../protocol/json.ts';
@@ -13,18 +14,41 @@ import type { Terminal } from './terminal/terminal.ts';
 import { safeText } from './terminal/text.ts';
 import { folderProblem } from './usable-folder.ts';
 
-export type DoctorOptions = ServerOptions & { json?: boolean };
+export type DoctorOptions = ServerOptions & { json?: boolean; databaseUrl?: string };
 
 type Check = { check: string; ok: boolean; found: string; remedy: string | null; required: boolean };
 
 export async function doctor(options: DoctorOptions, terminal: Terminal): Promise<ExitCode> {
+  if (options.databaseUrl !== undefined) return doctorOfDatabase(options.databaseUrl, options, terminal);
   const dataDir = path.resolve(options.dataDir ?? defaultDataDir());
   const { report, by } = await reportOf(options, dataDir, terminal);
   const checks = readChecks(report);
   if (by === null) checks.push(dataDirCheck(dataDir));
   const isUsable = checks.every((check) => check.ok || !check.required);
   if (options.json === true) terminal.out(JSON.stringify({ ...report, by, checks, usable: isUsable }));
-  else print(checks, by, isUsable, terminal);
+  else {
+    terminal.out(
+      by === null ? 'No server runs; this is what this machine has:' : `The server at ${by} says:`,
+    );
+    print(checks, terminal);
+    terminal.out(
+      isUsable ? 'Agents can run sealed here.' : 'Agents cannot run sealed here: see what to do above.',
+    );
+  }
+  return isUsable ? exitCodes.done : exitCodes.error;
+}
+
+async function doctorOfDatabase(url: string, { json }: DoctorOptions, terminal: Terminal): Promise<ExitCode> {
+  const { databaseDoctor } = await import('./up.ts');
+  const report = await databaseDoctor(url);
+  const checks = readChecks(report);
+  const isUsable = checks.every((check) => check.ok || !check.required);
+  if (json === true) terminal.out(JSON.stringify({ ...report, checks, usable: isUsable }));
+  else {
+    terminal.out('Seen from this machine, the database has:');
+    print(checks, terminal);
+    terminal.out(isUsable ? 'It can carry a fleet.' : 'It cannot carry a fleet: see what to do above.');
+  }
   return isUsable ? exitCodes.done : exitCodes.error;
 }
 
@@ -55,7 +79,7 @@ function readChecks(report: JsonObject): Check[] {
         ok: one.ok === true,
         found: text('found'),
         remedy: text('remedy') || null,
-        required: REQUIRED.has(name),
+        required: one.required === true || REQUIRED.has(name),
       },
     ];
   });
@@ -72,8 +96,7 @@ function dataDirCheck(dataDir: string): Check {
   };
 }
 
-function print(checks: Check[], by: string | null, isUsable: boolean, terminal: Terminal): void {
-  terminal.out(by === null ? 'No server runs; this is what this machine has:' : `The server at ${by} says:`);
+function print(checks: Check[], terminal: Terminal): void {
   const width = Math.max(...checks.map((check) => check.check.length), 0);
   for (const check of checks) {
     const mark = check.ok
@@ -82,7 +105,4 @@ function print(checks: Check[], by: string | null, isUsable: boolean, terminal: 
     terminal.out(`  ${mark} ${check.check.padEnd(width)}  ${check.found}`);
     if (!check.ok && check.remedy !== null) terminal.out(`      ${' '.repeat(width)}→ ${check.remedy}`);
   }
-  terminal.out(
-    isUsable ? 'Agents can run sealed here.' : 'Agents cannot run sealed here: see what to do above.',
-  );
 }

@@ -1,7 +1,9 @@
 /** `scriptorium host`: lends this machine's sandboxes to a fleet, until it is told to stop. It dials out only. */
+import path from 'node:path';
 import type { ExitCode } from './ending.ts';
 import { exitCodes, Refused } from './ending.ts';
 import type { Terminal } from './terminal/terminal.ts';
+import { checkFolder } from './usable-folder.ts';
 
 export type HostOptions = {
   join: string;
@@ -15,6 +17,7 @@ export type HostOptions = {
 export async function host(options: HostOptions, terminal: Terminal): Promise<ExitCode> {
   if (!/^https?:\/\/\S+$/.test(options.join))
     throw new Refused('--join is the http(s) address of an api', { exitCode: exitCodes.usage });
+  checkFolder(path.resolve(options.stateDir), '--state-dir');
   const { startHostRole } = await import('../main.ts');
   const started = startHostRole({
     url: options.join,

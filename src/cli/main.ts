@@ -42,8 +42,8 @@ const program = new Command('scriptorium')
   .configureHelp({ showGlobalOptions: false });
 
 /** A command that talks to a server. */
-function talking(name: string, description: string): Command {
-  return program
+function talking(name: string, description: string, under: Command = program): Command {
+  return under
     .command(name)
     .description(description)
     .option('--url <url>', 'server to talk to (SCRIPTORIUM_URL; default: the one on this data directory)')
@@ -106,12 +106,22 @@ program
   .option('--json', 'print one line of JSON with host_id')
   .action(ends(async (options) => (await import('./host.ts')).host(options, terminal)));
 
-program
+const hostToken = program
   .command('host-token')
-  .description('mint the token with which a host joins')
-  .requiredOption('--cluster-secret-file <file>', 'the secret of the fleet')
+  .description('mint the token with which a host joins; list and revoke them')
+  .option('--cluster-secret-file <file>', 'the secret of the fleet')
   .option('--name <name>', 'of the host: a-z, 0-9 and hyphens (default: a random one)')
   .action(ends(async (options) => (await import('./host-token.ts')).hostToken(options, terminal)));
+
+talking('list', 'list the tokens that are used and those that are revoked', hostToken)
+  .option('--json', 'one JSON object per line')
+  .action(ends(async (options) => (await import('./host-token.ts')).listHostTokens(options, terminal)));
+
+talking('revoke <name>', 'let nobody in with this token, and cut off who is', hostToken)
+  .option('--reason <text>', 'for the record')
+  .action(
+    ends(async (name, options) => (await import('./host-token.ts')).revokeHostToken(name, options, terminal)),
+  );
 
 talking('host-lost <host>', 'give a machine up that will not come back; its sessions go on elsewhere')
   .option('--reason <text>', 'for the record')
@@ -194,7 +204,8 @@ program
   .option('--keep', 'keep the folder of the run')
   .action(ends(async (options) => (await import('./chaos.ts')).chaos(options)));
 
-talking('doctor', 'say what this machine can isolate and what to do about each lack')
+talking('doctor', 'say what this machine, or a database, lacks and what to do about it')
+  .option('--database-url <url>', 'say instead what the Postgres of a fleet can keep')
   .option('--json', 'print the report as JSON')
   .action(ends(async (options) => (await import('./doctor.ts')).doctor(options, terminal)));
 

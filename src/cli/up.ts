@@ -54,6 +54,12 @@ export async function doctorHere(dataDir: string): Promise<JsonObject> {
   return main.doctor({ dataDir, model: modelOf() });
 }
 
+/** The database of a fleet, asked from here. */
+export async function databaseDoctor(databaseUrl: string): Promise<JsonObject> {
+  const main = await import('../main.ts');
+  return { version: main.version, checks: await main.probeDatabase(databaseUrl) };
+}
+
 /** The store of a data directory on which no server runs, opened here to be read. */
 export async function openChecksHere(dataDir: string) {
   if (!existsSync(path.join(dataDir, 'store')))

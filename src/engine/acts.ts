@@ -3,6 +3,7 @@
  * time; an act whose outcome is missing from the log but that is not under way here was another engine's (L6).
  */
 import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Model } from '../model/model.ts';
 import { failpoint, failpoints, sabotaged } from '../protocol/failpoint.ts';
 import { newId } from '../protocol/ids.ts';
@@ -42,6 +43,8 @@ export type ActDeps = {
   onPreview(session: string, frame: PreviewFrame): void;
 };
 
+/** A host that does not answer keeps the session for no longer. */
+const terminateMs = 5_000;
 const nothingSpent = { usage: null, costMicros: 0 };
 
 export class Acts {
@@ -67,6 +70,16 @@ export class Acts {
       if (act.isModel) act.controller.abort();
     }
     this.#underWay.clear();
+  }
+
+  /** S5: ends what these calls still run, as far as it can be reached now; after an end that is in the log already. */
+  async terminate(callIds: readonly string[]): Promise<void> {
+    const ending = callIds.map(async (id) => {
+      const { session, fence, callId, executor } = this.#hands.contextFor(id, '/', AbortSignal.abort());
+      await executor.terminateProcess({ session, fence, callId });
+    });
+    // What fails here is what made the engine give up; it has been complained of.
+    await Promise.race([Promise.allSettled(ending), sleep(terminateMs, null, { ref: false })]);
   }
 
   /** What has to be written and then done for this effect; null where it is under way already. */

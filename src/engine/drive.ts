@@ -155,7 +155,7 @@ export class Driver {
     return this.#hasAdvanced;
   }
 
-  /** Ends a turn that the engine cannot go on with, saying why; false where there is nothing that could be ended. */
+  /** Ends a turn that the engine cannot go on with, saying why, and what it still runs; false where there is nothing that could be ended. */
   async giveUp(message: string): Promise<boolean> {
     for (;;) {
       await this.#catchUp();
@@ -163,8 +163,12 @@ export class Driver {
       if (facts === null) return false;
       const plan = planFrom(this.#state);
       addFacts(plan, facts);
+      const begun = this.#state.calls.filter(({ outcome, isIntended }) => outcome === null && isIntended);
       const { status } = await this.#append(plan);
-      if (status === 'ok') this.#state = plan.state;
+      if (status === 'ok') {
+        this.#state = plan.state;
+        await this.#acts.terminate(begun.map(({ id }) => id));
+      }
       if (status !== 'moved') return status === 'ok';
     }
   }

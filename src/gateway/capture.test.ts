@@ -49,7 +49,7 @@ class Holder {
   }
 
   async present(ticket: string): Promise<string> {
-    (this.child.stdin as Writable).write(`present ${ticket}\n`);
+    (this.child.stdin as Writable).write(`present 7 ${ticket}\n`);
     return this.says();
   }
 
@@ -124,7 +124,7 @@ describe.skipIf(process.platform !== 'linux' || nft === undefined)('capture', ()
   it('brings a connection to any address with that address, and a query to the local name server', async () => {
     const holder = new Holder();
     expect(await holder.says()).toBe('ready');
-    expect(await holder.present('good')).toBe('presented');
+    expect(await holder.present('good')).toBe('presented 7');
     expect(await holder.inside(connectTo('1.2.3.4', 5678))).toBe('for 1.2.3.4');
     expect(await holder.inside(connectTo('198.18.0.7', 443))).toBe('for 198.18.0.7');
     expect(await holder.inside(query)).toBe('one heard who');
@@ -134,8 +134,8 @@ describe.skipIf(process.platform !== 'linux' || nft === undefined)('capture', ()
   it('keeps the namespaces of two sessions apart', async () => {
     const [one, two] = [new Holder(), new Holder()];
     await Promise.all([one.says(), two.says()]);
-    expect(await one.present('good')).toBe('presented');
-    expect(await two.present('other"\\')).toBe('presented');
+    expect(await one.present('good')).toBe('presented 7');
+    expect(await two.present('other"\\')).toBe('presented 7');
     expect(await two.inside(query)).toBe('two heard who');
     expect(await one.inside(query)).toBe('one heard who');
   });
@@ -143,11 +143,11 @@ describe.skipIf(process.platform !== 'linux' || nft === undefined)('capture', ()
   it('refuses a ticket that nobody knows, and takes a good one from the same holder afterwards', async () => {
     const holder = new Holder();
     await holder.says();
-    expect(await holder.present('guessed')).toBe('refused unknown ticket');
-    expect(await holder.present('x'.repeat(257))).toMatch(/^refused a ticket is/);
-    expect(await holder.present('two words')).toMatch(/^refused a ticket is/);
+    expect(await holder.present('guessed')).toBe('refused 7 unknown ticket');
+    expect(await holder.present('x'.repeat(257))).toMatch(/^refused 7 a ticket is/);
+    expect(await holder.present('two words')).toMatch(/^refused 7 a ticket is/);
     expect(live.size).toBe(0);
-    expect(await holder.present('good')).toBe('presented');
+    expect(await holder.present('good')).toBe('presented 7');
   });
 
   it('closes the sockets of a holder that was killed, so that its namespace ends', async () => {
@@ -165,7 +165,7 @@ describe.skipIf(process.platform !== 'linux' || nft === undefined)('capture', ()
     await Promise.all([first.says(), second.says()]);
     await first.present('good');
     const replaced = live.get('one') as Captured;
-    expect(await second.present('again')).toBe('presented');
+    expect(await second.present('again')).toBe('presented 7');
     expect(replaced.tcp.listening).toBe(false);
     expect(await second.inside(connectTo('1.2.3.4', 80))).toBe('for 1.2.3.4');
     first.child.kill('SIGKILL');
@@ -193,8 +193,8 @@ describe.skipIf(process.platform !== 'linux' || nft === undefined)('capture', ()
     tickets.delete('good');
     try {
       capture = await startCapture();
-      expect(await holder.says()).toBe('refused unknown ticket');
-      expect(await holder.present('again')).toBe('presented');
+      expect(await holder.says()).toBe('refused 7 unknown ticket');
+      expect(await holder.present('again')).toBe('presented 7');
       expect(await answer).toBe('for 9.9.9.9');
     } finally {
       tickets.set('good', 'one');
@@ -205,9 +205,9 @@ describe.skipIf(process.platform !== 'linux' || nft === undefined)('capture', ()
     await capture.close();
     const holder = new Holder();
     await holder.says();
-    expect(await holder.present('good')).toMatch(/^away /);
+    expect(await holder.present('good')).toMatch(/^away 7 /);
     capture = await startCapture();
-    expect(await holder.says()).toBe('presented');
+    expect(await holder.says()).toBe('presented 7');
     expect(live.has('one')).toBe(true);
   });
 

@@ -11,6 +11,8 @@ export const idPrefixes = {
   file: 'file_',
   request: 'req_',
   apiKey: 'apikey_',
+  vault: 'vlt_',
+  vaultCredential: 'vcrd_',
   // ours
   turn: 'turn_',
   modelCall: 'mcall_',

@@ -2,7 +2,7 @@
  * What the host drives: one running sandbox, whatever isolates it. A backend folder exports one `start…` function
  * that returns this, or a Refusal that says what to do (S4).
  */
-import type { Limits, SandboxInfo } from './executor.ts';
+import type { GatewayNetwork, Limits, Refusal, SandboxInfo } from './executor.ts';
 import type { GuestLink } from './guest/link.ts';
 
 export type OperatorBind = { from: string; to: string; readOnly: boolean };
@@ -18,6 +18,8 @@ export type StartRequest = {
   /** The session's own uid, where the host is root. */
   uid: number | null;
   binds: OperatorBind[];
+  /** Null: no network. `trustFolder` is the host's, for the authorities that the sandbox trusts. */
+  network: (GatewayNetwork & { trustFolder: string }) | null;
 };
 
 export type RunningSandbox = {
@@ -28,6 +30,10 @@ export type RunningSandbox = {
   /** A path of the port as the guest sees it, and back; the same, but without isolation. */
   inside(path: string): string;
   outside(path: string): string;
+  /** Variables of every process in it that follow from how it was started. */
+  env?: Record<string, string>;
+  /** Hands its sockets to the gateway that this ticket is of; only where it has a network. */
+  connect?(network: GatewayNetwork): Promise<Refusal | null>;
   /** Stops all that the session runs, where that can be done; the answer lets it go on. */
   freeze?(): () => void;
   /** Ends everything in it and settles once nothing is left (S5). */
@@ -35,4 +41,11 @@ export type RunningSandbox = {
 };
 
 /** The native programs and system programs a backend needs; null where one is missing. */
-export type Programs = { guest: string; launch: string; bwrap: string | null; node: string };
+export type Programs = {
+  guest: string;
+  launch: string;
+  netprep: string;
+  bwrap: string | null;
+  nft: string | null;
+  node: string;
+};

@@ -65,6 +65,17 @@ export type Limits = {
   fileBytes: number;
 };
 
+/**
+ * The way out through a gateway (S2): all TCP and DNS of the sandbox reach its process, which this ticket lets them to.
+ * Another ticket for a running sandbox hands it to the gateway that knows it.
+ */
+export type GatewayNetwork = {
+  kind: 'gateway';
+  ticket: string;
+  /** Of the session's own authority; every program in the sandbox trusts it. */
+  authorityPem: string;
+};
+
 export type SandboxSpec = {
   session: string;
   fence: number;
@@ -73,8 +84,8 @@ export type SandboxSpec = {
   limits: Limits;
   /** The whole environment of every process, besides PATH, HOME, LANG, TERM and TMPDIR, which the host sets. */
   env: Record<string, string>;
-  /** Absent: none. `authorityPem` signs what the gateway terminates; `ticket` is what the sandbox's sockets are presented with. */
-  network?: { kind: 'none' } | { kind: 'gateway'; ticket: string; authorityPem: string };
+  /** Absent: none. */
+  network?: { kind: 'none' } | GatewayNetwork;
   /** Where the session's disk is, once it has one; without it the executor chooses a host. */
   host?: string;
 };
@@ -87,6 +98,7 @@ export type SandboxInfo = {
   /** Whether seccomp, an own uid and a private network are in force. */
   seccomp: boolean;
   ownUid: number | null;
+  /** `gateway`: no route out but the gateway's process. `host`: whatever the host has; only without isolation. */
   network: 'none' | 'gateway' | 'host';
   /** True where a sandbox of this session was running already. */
   reused: boolean;

@@ -85,7 +85,7 @@ function checkNative(programs: Programs): ProbeCheck {
   return {
     check: 'native programs',
     ok: missing === null,
-    found: missing === null ? 'guest and launch are built' : `not built: ${missing}`,
+    found: missing === null ? 'guest, launch and netprep are built' : `not built: ${missing}`,
     remedy: missing === null ? null : buildRemedy,
   };
 }
@@ -127,6 +127,7 @@ async function checkSandbox(programs: Programs): Promise<ProbeCheck> {
       {
         programs,
         cgroups: findCgroups(),
+        capture: null,
         etcFolder: path.join(folder, 'etc'),
         bwrapOptions: {
           disableUserns: programs.bwrap !== null && bwrapOptions(programs.bwrap).disableUserns,
@@ -144,6 +145,7 @@ async function checkSandbox(programs: Programs): Promise<ProbeCheck> {
         },
         uid,
         binds: [],
+        network: null,
       },
     );
     if (isRefusal(sandbox)) return { check, ok: false, found: 'does not start', remedy: sandbox.message };

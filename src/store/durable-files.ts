@@ -14,12 +14,19 @@ export function fsyncDirectory(directory: string): void {
   }
 }
 
-/** Makes the directory and what is missing above it; every new name is fsynced into its parent. */
+/**
+ * Makes the directory and what is missing above it, and syncs every name on the way down to it: whoever made it before us
+ * may not have. What is not ours and cannot be synced (no right to read it, a read-only file system) is passed over.
+ */
 export function makeDurableDirectory(directory: string, mode: number): void {
   const first = mkdirSync(directory, { recursive: true, mode });
-  if (first === undefined) return;
-  for (let at = path.resolve(directory); at.length >= first.length; at = path.dirname(at)) {
-    fsyncDirectory(path.dirname(at));
+  for (let at = path.resolve(directory); path.dirname(at) !== at; at = path.dirname(at)) {
+    const isNew = first !== undefined && at.length >= first.length;
+    try {
+      fsyncDirectory(path.dirname(at));
+    } catch (error) {
+      if (isNew) throw error;
+    }
   }
 }
 

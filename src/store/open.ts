@@ -2,6 +2,7 @@
  * Opens the store and the blobs. One place decides which engine: a database URL is Postgres', a directory SQLite's.
  * Rejects with an error of `refusals.ts` where it must not be opened, with `StoreUnavailable` where it cannot be now.
  */
+import type { DatabaseCheck } from './postgres/connection/probe.ts';
 import { openSqliteStore } from './sqlite/engine.ts';
 import type { Store } from './store.ts';
 
@@ -32,6 +33,11 @@ export async function openStore(options: OpenStore): Promise<Store> {
   // An embedded server never loads the driver.
   const { openPostgresStore } = await import('./postgres/engine.ts');
   return openPostgresStore(options);
+}
+
+/** How a Postgres server is set, and what to do about each lack. Never rejects. */
+export async function probeDatabase(databaseUrl: string): Promise<DatabaseCheck[]> {
+  return (await import('./postgres/connection/probe.ts')).probeDatabase(databaseUrl);
 }
 
 export { openBlobs } from './blobs.ts';

@@ -12,14 +12,7 @@
  */
 
 import type { KeyObject } from 'node:crypto';
-import {
-  createCipheriv,
-  createDecipheriv,
-  createHash,
-  createSecretKey,
-  hash,
-  randomBytes,
-} from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, hash, randomBytes } from 'node:crypto';
 import type { Json } from '../protocol/json.ts';
 import { canonicalJson } from '../protocol/json.ts';
 import type { TextSnapshot } from './as-text.ts';
@@ -150,7 +143,7 @@ function snapshotPlace(stream: string, { seq, reader }: { seq: number; reader: n
 }
 
 export function payloadCommitment(salt: Uint8Array, value: Json): Uint8Array {
-  return createHash('sha256').update(salt).update(canonicalJson(value)).digest();
+  return hash('sha256', Buffer.concat([salt, Buffer.from(canonicalJson(value))]), 'buffer');
 }
 
 /** sha256(0x00 || canonical JSON of the clear envelope and the commitments in hex). 0x00 marks a leaf (RFC 9162). */

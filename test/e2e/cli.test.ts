@@ -172,7 +172,7 @@ describe('up', () => {
   });
 
   it.each(['/proc/x', '/sys/x/y', '/dev/null', '/dev/null/x'])(
-    'refuses the data directory %s before it makes anything, and so does the doctor',
+    'refuses the data directory %s before it makes anything, and so do the doctor and a host',
     waits,
     async (dataDir) => {
       for (const args of [
@@ -185,6 +185,12 @@ describe('up', () => {
       }
       const doctor = await cli(folder(), ['doctor', '--data-dir', dataDir]);
       expect(doctor).toMatchObject({ code: 1, stdout: expect.stringMatching(/NO {2}data directory/) });
+      const place = folder();
+      const token = path.join(place, 'token');
+      writeFileSync(token, `host-x.${'A'.repeat(43)}\n`);
+      const join = ['host', '--join', 'http://127.0.0.1:1', '--token-file', token];
+      const host = await cli(place, [...join, '--state-dir', dataDir]);
+      expect(host).toMatchObject({ code: 1, stderr: expect.stringContaining('another with --state-dir') });
     },
   );
 });

@@ -12,11 +12,14 @@ import { fleetDesk } from '../../src/api/fleet-desk.ts';
 import { storeChecks } from '../../src/engine/checks.ts';
 import { FoldedSessions } from '../../src/engine/folded-sessions.ts';
 import { createApiKey } from '../../src/guard/identity.ts';
+import { outbound, outboundDefaults } from '../../src/guard/vault/oauth/outbound.ts';
+import { openVault } from '../../src/guard/vault/vault.ts';
 import { newId } from '../../src/protocol/ids.ts';
 import type { JsonObject } from '../../src/protocol/json.ts';
 import type { PreviewFrame } from '../../src/protocol/previews.ts';
 import { defaultTenant } from '../../src/protocol/tenant.ts';
 import type { Audience } from '../../src/session/events.ts';
+import { masterKeyPath } from '../../src/store/master-key.ts';
 import { openBlobs, openStore } from '../../src/store/open.ts';
 import type { AppendResult, Blobs, Store } from '../../src/store/store.ts';
 
@@ -47,7 +50,11 @@ export async function openTestApi(change: Partial<ApiDeps> = {}): Promise<TestAp
       summarizeModule: new URL('../../src/session/summary.ts', import.meta.url),
     });
     const blobs = openBlobs(directory);
-    const deps = { ...testDeps(store, blobs, listeners), ...change };
+    const vault = openVault({
+      ...{ store, masterKeyFile: masterKeyPath(directory), mayMakeKeys: true, nowMs: Date.now },
+      outbound: outbound({ ...outboundDefaults, allowPrivate: true }),
+    });
+    const deps = { ...testDeps(store, blobs, listeners), vault, ...change };
     return { store, blobs, deps, app: createApi(deps) };
   };
   const parts = await open();

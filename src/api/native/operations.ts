@@ -22,6 +22,8 @@ import { retrieveFile } from './files/retrieve.ts';
 import { uploadFile } from './files/upload.ts';
 import { listHosts } from './hosts/list.ts';
 import { declareHostLost } from './hosts/lost.ts';
+import { revokeHostToken } from './hosts/revoke-token.ts';
+import { listHostTokens } from './hosts/tokens.ts';
 import { listWorkers } from './hosts/workers.ts';
 import { doctor } from './server/doctor.ts';
 import { fsck } from './server/fsck.ts';
@@ -41,6 +43,18 @@ import { listThreads } from './threads/list.ts';
 import { listThreadEvents } from './threads/list-events.ts';
 import { retrieveThread } from './threads/retrieve.ts';
 import { streamThreadEvents } from './threads/stream-events.ts';
+import { archiveVault } from './vaults/archive.ts';
+import { createVault } from './vaults/create.ts';
+import { archiveCredential } from './vaults/credentials/archive.ts';
+import { createCredential } from './vaults/credentials/create.ts';
+import { deleteCredential } from './vaults/credentials/delete.ts';
+import { listCredentials } from './vaults/credentials/list.ts';
+import { retrieveCredential } from './vaults/credentials/retrieve.ts';
+import { updateCredential } from './vaults/credentials/update.ts';
+import { deleteVault } from './vaults/delete.ts';
+import { listVaults } from './vaults/list.ts';
+import { retrieveVault } from './vaults/retrieve.ts';
+import { updateVault } from './vaults/update.ts';
 
 export const operations: readonly Operation[] = [
   createAgent,
@@ -79,9 +93,23 @@ export const operations: readonly Operation[] = [
   retrieveFile,
   downloadFile,
   deleteFile,
+  createVault,
+  listVaults,
+  retrieveVault,
+  updateVault,
+  deleteVault,
+  archiveVault,
+  createCredential,
+  listCredentials,
+  retrieveCredential,
+  updateCredential,
+  deleteCredential,
+  archiveCredential,
   doctor,
   listHosts,
   declareHostLost,
+  listHostTokens,
+  revokeHostToken,
   listWorkers,
   fsck,
 ];

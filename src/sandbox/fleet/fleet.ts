@@ -68,6 +68,12 @@ export class Fleet implements Executor {
     void client.close();
   }
 
+  /** Ends the connections of all hosts that came with the token of this name. */
+  cut(name: string): void {
+    for (const { id, client } of this.#members.values())
+      if (client !== null && id.startsWith(`${name}~`)) this.drop(id, client);
+  }
+
   hosts(): HostView[] {
     return [...this.#members.values()].map(({ id, client, sandboxes, added, lastSeenMs }) => ({
       id,

@@ -165,8 +165,9 @@ describe('hosts under other conditions', () => {
         recursive: true,
       });
       mkdirSync(path.join(root, 'native/build'), { recursive: true });
-      const { guest, launch } = findPrograms();
-      for (const file of [guest, launch]) cpSync(file, path.join(root, 'native/build', path.basename(file)));
+      const { guest, launch, netprep } = findPrograms();
+      for (const file of [guest, launch, netprep])
+        cpSync(file, path.join(root, 'native/build', path.basename(file)));
       execFileSync('chown', ['-R', '65533:65533', root]);
       const node = path.join(root, 'node');
       cpSync(process.execPath, node);

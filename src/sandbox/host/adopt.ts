@@ -19,6 +19,8 @@ export type ConnectOptions = {
   allowUnisolated?: boolean;
   /** FROM:TO or FROM:TO:ro */
   binds?: string[];
+  /** Where the gateway takes sandboxes' sockets (gateway/capture.ts); without it sandboxes have no network. */
+  gatewayDir?: string;
   ownerGraceMs?: number;
   idleMs?: number;
   idleWithProcessesMs?: number;
@@ -110,6 +112,7 @@ export function startHost(options: ConnectOptions): ChildProcess {
   const entry = fileURLToPath(new URL(`./main${path.extname(import.meta.url)}`, import.meta.url));
   const args = ['--state-dir', stateDir];
   if (options.allowUnisolated === true) args.push('--allow-unisolated');
+  if (options.gatewayDir !== undefined) args.push('--gateway-dir', path.resolve(options.gatewayDir));
   for (const bind of options.binds ?? []) args.push('--bind', bind);
   for (const [name, value] of [
     ['--owner-grace-ms', options.ownerGraceMs],

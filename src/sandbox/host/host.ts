@@ -13,7 +13,6 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -22,9 +21,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { makeDurableDirectory, fsyncDirectory as syncFolder } from '../../store/durable-files.ts';
 import type { OperatorBind, Programs, RunningSandbox } from '../backend.ts';
 import type { Refusal, SandboxSpec } from '../executor.ts';
 import type { BwrapOptions } from '../local/bubblewrap.ts';
+import { CapturePool } from '../local/capture-pool.ts';
 import type { CgroupPlaces } from '../local/cgroup.ts';
 import { writeEtc } from '../local/etc.ts';
 import { bwrapOptions, startLocal } from '../local/start.ts';
@@ -41,6 +42,8 @@ export type HostOptions = {
   idleMs: number;
   /** The same while it holds processes that a call left in the background. */
   idleWithProcessesMs: number;
+  /** The gateway's folder, where sandboxes' sockets are presented; null: sandboxes can have no network. */
+  gatewayDir: string | null;
   /** First part of the host's id; a fleet's hosts are named by their tokens. */
   name?: string;
 };
@@ -54,12 +57,6 @@ export function groupPrefix(stateDir: string): string {
   return `scriptorium-${digest.slice(0, 10)}-`;
 }
 
-function syncFolder(folder: string): void {
-  const fd = openSync(folder, 'r');
-  fsyncSync(fd);
-  closeSync(fd);
-}
-
 /** Another name for the same folder is another host: engines compare the name with who proved to be calling. */
 function hostId(stateDir: string, name: string): string {
   const file = path.join(stateDir, 'host-id');
@@ -68,6 +65,7 @@ function hostId(stateDir: string, name: string): string {
   const id = `${name}~${randomBytes(5).toString('hex')}`;
   writeFileSync(`${file}.new`, id, { mode: 0o600, flush: true });
   renameSync(`${file}.new`, file);
+  syncFolder(stateDir);
   return id;
 }
 
@@ -80,6 +78,7 @@ export class Host {
   readonly #sessions = new Map<string, Session>();
   readonly #idleTimer: NodeJS.Timeout;
   readonly #bwrapOptions: BwrapOptions;
+  readonly #capture: CapturePool | null;
   #started = 0;
 
   private constructor(options: HostOptions, cgroups: CgroupPlaces, prefix: string) {
@@ -88,6 +87,9 @@ export class Host {
     const { bwrap } = options.programs;
     this.#bwrapOptions = bwrap === null ? { disableUserns: false } : bwrapOptions(bwrap);
     this.#cgroups = cgroups;
+    const { gatewayDir, programs } = options;
+    this.#capture = gatewayDir === null ? null : new CapturePool(programs, gatewayDir);
+    this.#capture?.fill();
     this.#prefix = prefix;
     const every = Math.max(50, Math.min(5000, options.idleMs / 2));
     this.#idleTimer = setInterval(() => this.#stopIdle(), every).unref();
@@ -95,8 +97,7 @@ export class Host {
 
   /** Call only with the lock of the state folder held. */
   static open(options: HostOptions): Host {
-    for (const name of ['sessions', 'trash'])
-      mkdirSync(path.join(options.stateDir, name), { recursive: true, mode: 0o700 });
+    for (const name of ['sessions', 'trash']) makeDurableDirectory(path.join(options.stateDir, name), 0o700);
     writeEtc(path.join(options.stateDir, 'etc'));
     const host = new Host(options, options.cgroups, groupPrefix(options.stateDir));
     for (const name of readdirSync(path.join(options.stateDir, 'trash'))) void host.#removeTree(name);
@@ -148,6 +149,7 @@ export class Host {
     fsyncSync(fd);
     closeSync(fd);
     renameSync(`${file}.new`, file);
+    syncFolder(this.#options.stateDir);
     return next;
   }
 
@@ -161,8 +163,17 @@ export class Host {
       };
     if (isRoot && session.uid === null) throw new Error(`session ${session.id} has no uid of its own`);
     const name = `${this.#prefix}${process.pid}-${++this.#started}`;
-    const request = { name, folders: session.folders, limits: spec.limits, uid: session.uid, binds };
+    const network = spec.network?.kind === 'gateway' ? spec.network : null;
+    const request = {
+      ...{ name, folders: session.folders, limits: spec.limits, uid: session.uid, binds },
+      network: network && { ...network, trustFolder: path.join(session.folder, 'trust') },
+    };
     if (spec.isolation === 'none') {
+      if (network !== null)
+        return {
+          refused: 'isolation_unavailable',
+          message: 'isolation "none" has no network of its own: the gateway cannot be the only way out of it',
+        };
       if (allowUnisolated) return startUnisolated(programs, this.#cgroups, request);
       return {
         refused: 'isolation_unavailable',
@@ -171,7 +182,10 @@ export class Host {
     }
     const etcFolder = path.join(stateDir, 'etc');
     return startLocal(
-      { programs, cgroups: this.#cgroups, etcFolder, bwrapOptions: this.#bwrapOptions },
+      {
+        ...{ programs, cgroups: this.#cgroups, etcFolder, bwrapOptions: this.#bwrapOptions },
+        capture: this.#capture,
+      },
       request,
     );
   }
@@ -244,5 +258,6 @@ export class Host {
         await session.close();
       }),
     );
+    await this.#capture?.close();
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The host's process: `node main.ts --state-dir DIR [--allow-unisolated] [--bind FROM:TO[:ro]]… [--owner-grace-ms N]
- * [--idle-ms N] [--idle-with-processes-ms N]`. Started detached by adopt.ts; survives whoever started it.
+ * [--idle-ms N] [--idle-with-processes-ms N] [--gateway-dir DIR]`. Started detached by adopt.ts; survives whoever started it.
  *
  * Exit codes: 0 its owners are gone or it was asked to end; 64 wrong arguments; 69 a program it needs
  * is missing or does not run; 75 another host serves the folder.
@@ -18,6 +18,7 @@ type Arguments = {
   ownerGraceMs: number;
   idleMs: number;
   idleWithProcessesMs: number;
+  gatewayDir: string | null;
 };
 
 const EXIT_USAGE = 64;
@@ -49,6 +50,7 @@ function parseArguments(argv: string[]): Arguments {
     stateDir: '',
     allowUnisolated: false,
     binds: [],
+    gatewayDir: null,
     ...defaultIdle,
   };
   for (let i = 0; i < argv.length; i++) {
@@ -59,6 +61,7 @@ function parseArguments(argv: string[]): Arguments {
     }
     const value = argv[++i];
     if (name === '--state-dir' && value !== undefined) found.stateDir = path.resolve(value);
+    else if (name === '--gateway-dir' && value !== undefined) found.gatewayDir = path.resolve(value);
     else if (name === '--bind' && value !== undefined) found.binds.push(takeBind(value));
     else if (name === '--owner-grace-ms') found.ownerGraceMs = milliseconds(value, name);
     else if (name === '--idle-ms') found.idleMs = milliseconds(value, name);

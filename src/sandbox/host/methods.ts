@@ -178,6 +178,7 @@ function environmentOf(
     LANG: 'C.UTF-8',
     TERM: 'dumb',
     TMPDIR: '/tmp',
+    ...sandbox.env,
     ...session.spec?.env,
     ...env,
   };

@@ -130,8 +130,22 @@ function takeLimits(p: Params): Limits {
   };
 }
 
+function takeNetwork(p: Params): NonNullable<SandboxSpec['network']> {
+  if (p.oneOf('kind', ['none', 'gateway']) === 'none') return { kind: 'none' };
+  return {
+    kind: 'gateway',
+    ticket: p.string('ticket', 256, /^[!-~]+$/),
+    authorityPem: p.string(
+      'authorityPem',
+      64 << 10,
+      /^-----BEGIN CERTIFICATE-----\n[^\0]+-----END CERTIFICATE-----\s*$/,
+    ),
+  };
+}
+
 export function takeSpec(p: Params): SandboxSpec {
   return {
+    ...(p.has('network') ? { network: takeNetwork(p.object('network')) } : {}),
     ...takeSession(p),
     isolation: p.oneOf('isolation', ['bubblewrap', 'none']),
     limits: takeLimits(p.object('limits')),

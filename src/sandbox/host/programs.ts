@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Programs } from '../backend.ts';
 
 /** Not PATH: what isolates must not depend on who starts the host, and how. */
-const systemFolders = ['/usr/bin', '/usr/local/bin', '/bin'];
+const systemFolders = ['/usr/bin', '/usr/local/bin', '/bin', '/usr/sbin', '/usr/local/sbin', '/sbin'];
 
 /** The folder with `native/`, seen from src/… or from dist/src/…. */
 function packageFolder(): string {
@@ -22,11 +22,14 @@ function packageFolder(): string {
 
 export function findPrograms(): Programs {
   const built = path.join(packageFolder(), 'native', 'build');
-  const bwrap = systemFolders.map((folder) => path.join(folder, 'bwrap')).find((file) => existsSync(file));
+  const system = (name: string): string | null =>
+    systemFolders.map((folder) => path.join(folder, name)).find((file) => existsSync(file)) ?? null;
   return {
     guest: path.join(built, 'guest'),
     launch: path.join(built, 'launch'),
-    bwrap: bwrap ?? null,
+    netprep: path.join(built, 'netprep'),
+    bwrap: system('bwrap'),
+    nft: system('nft'),
     node: realpathSync(process.execPath),
   };
 }
@@ -34,7 +37,7 @@ export function findPrograms(): Programs {
 export const buildRemedy = 'Install a C compiler with a static libc (gcc and libc6-dev), then: npm run build';
 
 /** What was not built: nothing starts without it, not even the lock of a host. */
-export function missingPrograms({ guest, launch }: Programs): string | null {
-  const missing = [guest, launch].filter((file) => !existsSync(file));
+export function missingPrograms({ guest, launch, netprep }: Programs): string | null {
+  const missing = [guest, launch, netprep].filter((file) => !existsSync(file));
   return missing.length === 0 ? null : missing.map((file) => path.basename(file)).join(', ');
 }

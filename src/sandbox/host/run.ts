@@ -2,8 +2,9 @@
  * A host at work: the lock of its state folder, its sessions, its socket, and the fleet it has joined, if any; ended in
  * order. What starts it (`main.ts` beside this file, or `scriptorium host`) decides how.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { makeDurableDirectory } from '../../store/durable-files.ts';
 import type { OperatorBind } from '../backend.ts';
 import { hostNameOf, readToken, type Token } from '../link/secret.ts';
 import { parseBind } from '../local/bubblewrap.ts';
@@ -21,6 +22,7 @@ export type RunOptions = {
   ownerGraceMs: number;
   idleMs: number;
   idleWithProcessesMs: number;
+  gatewayDir: string | null;
   fleet?: { url: string; token: Token; onChange(message: string): void };
 };
 
@@ -43,14 +45,14 @@ export const defaultIdle = { ownerGraceMs: 120_000, idleMs: 60_000, idleWithProc
 export function runJoinedHost(options: JoinedHostOptions): Promise<RunningHost | { taken: string }> {
   const { url, tokenFile, onChange, binds, stateDir, allowUnisolated } = options;
   const fleet = { url, token: readToken(tokenFile), onChange };
-  const run = { stateDir: path.resolve(stateDir), allowUnisolated, ...defaultIdle };
+  const run = { stateDir: path.resolve(stateDir), allowUnisolated, gatewayDir: null, ...defaultIdle };
   return runHost({ ...run, binds: binds.map(parseBind), fleet });
 }
 
 /** A reason why this folder has no host of ours. */
 export async function runHost(options: RunOptions): Promise<RunningHost | { taken: string }> {
   const { stateDir, fleet } = options;
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  makeDurableDirectory(stateDir, 0o700);
   chmodSync(stateDir, 0o700);
   const programs = findPrograms();
   const cgroups = findCgroups(true);
@@ -58,11 +60,11 @@ export async function runHost(options: RunOptions): Promise<RunningHost | { take
   const groups = groupParents(cgroups).flatMap((folder) => [folder, prefix]);
   const lock = await takeLock(programs.launch, path.join(stateDir, 'host.lock'), groups);
   if (!lock.isHeld) return { taken: lock.reason };
-  const { allowUnisolated, binds, idleMs, idleWithProcessesMs } = options;
+  const { allowUnisolated, binds, idleMs, idleWithProcessesMs, gatewayDir } = options;
   const name = fleet && (hostNameOf(fleet.token.identity) ?? undefined);
   const named = name === undefined ? {} : { name };
   const host = Host.open({
-    ...{ stateDir, programs, cgroups, allowUnisolated, binds, idleMs, idleWithProcessesMs },
+    ...{ stateDir, programs, cgroups, allowUnisolated, binds, idleMs, idleWithProcessesMs, gatewayDir },
     ...named,
   });
   const { promise: ended, resolve } = Promise.withResolvers<void>();

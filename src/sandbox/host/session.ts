@@ -16,6 +16,7 @@ import type { CallStatus, ProcessState, Refusal, SandboxInfo, SandboxSpec } from
 import { isRefusal } from '../executor.ts';
 import { EditsCall, unjournalled } from './edits-call.ts';
 import { Journal, type JournalRecord } from './journal.ts';
+import { renewNetwork } from './network.ts';
 import { OutputLog } from './output.ts';
 import { ProcessCall } from './process-call.ts';
 
@@ -207,17 +208,28 @@ export class Session {
     return running;
   }
 
-  /** Finds the sandbox running or starts it. */
+  /** Finds the sandbox running, and lets it have another ticket; or starts it. */
   create(spec: SandboxSpec): Promise<SandboxInfo | Refusal> {
     return this.#inTurn(async () => {
-      if (this.sandbox !== null && !this.sandbox.link.hasEnded) return { ...this.sandbox.info, reused: true };
-      if (JSON.stringify(this.spec) !== JSON.stringify(spec)) {
-        this.spec = spec;
-        await this.journal.append({ type: 'spec', fence: spec.fence, spec });
+      const { sandbox } = this;
+      if (sandbox !== null && !sandbox.link.hasEnded) {
+        const refusal = await renewNetwork(sandbox, spec);
+        if (refusal !== null) return refusal;
+        const { network } = spec;
+        if (network !== undefined) await this.#remember({ ...(this.spec ?? spec), network });
+        return { ...sandbox.info, reused: true };
       }
+      await this.#remember(spec);
       const started = await this.#start(spec);
       return isRefusal(started) ? started : { ...started.info, reused: false };
     });
+  }
+
+  /** For the start after an idle time, which nobody asks for with a spec. */
+  async #remember(spec: SandboxSpec): Promise<void> {
+    if (JSON.stringify(this.spec) === JSON.stringify(spec)) return;
+    this.spec = spec;
+    await this.journal.append({ type: 'spec', fence: spec.fence, spec });
   }
 
   /** The running sandbox; one that was only stopped for idleness is started again. */
@@ -227,7 +239,10 @@ export class Session {
       if (this.sandbox !== null && !this.sandbox.link.hasEnded) return this.sandbox;
       if (this.#isGone || this.spec === null)
         return { refused: 'no_sandbox', message: `session ${this.id} has no sandbox; create it first` };
-      return this.#start(this.spec);
+      const started = await this.#start(this.spec);
+      const hasTicket = this.spec.network?.kind === 'gateway';
+      // A ticket may be worth nothing by now: whoever uses the session has the next one.
+      return hasTicket && isRefusal(started) ? { ...started, refused: 'no_sandbox' } : started;
     });
   }
 

@@ -12,6 +12,7 @@ import path from 'node:path';
 import type { OperatorBind, SessionFolders } from '../backend.ts';
 import { type Limits, sandboxPaths } from '../executor.ts';
 import { hostEtc, synthesisedEtc } from './etc.ts';
+import { type Trust, trustPaths } from './trust.ts';
 
 export type BwrapOptions = {
   disableUserns: boolean;
@@ -32,6 +33,8 @@ export type CommandLine = {
   /** null: not root, so nothing is staged and the uid stays. */
   uid: number | null;
   options: BwrapOptions;
+  /** Null: no network. `join`: descriptors of the capture namespace, in the order in which they are joined. */
+  captured: { join: number[]; trust: Trust } | null;
 };
 
 const RPC_FD = 3;
@@ -92,7 +95,7 @@ export function bindProblem(bind: OperatorBind): string | null {
   return null;
 }
 
-function baseSystem(): string[] {
+function baseSystem(ownTrust: boolean): string[] {
   const args = ['--ro-bind', '/usr', '/usr'];
   for (const name of ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32']) {
     const place = `/${name}`;
@@ -100,7 +103,7 @@ function baseSystem(): string[] {
     if (found?.isSymbolicLink()) args.push('--symlink', readlinkSync(place), place);
     else if (found?.isDirectory()) args.push('--ro-bind', place, place);
   }
-  for (const name of hostEtc()) args.push('--ro-bind', `/etc/${name}`, `/etc/${name}`);
+  for (const name of hostEtc(ownTrust)) args.push('--ro-bind', `/etc/${name}`, `/etc/${name}`);
   return args;
 }
 
@@ -143,23 +146,30 @@ export function commandLine(c: CommandLine): string[] {
     if (c.uid !== null) staged.push(readOnly ? '--ro-bind' : '--bind', from, name);
     mounts.push(readOnly ? '--ro-bind' : '--bind', c.uid === null ? from : `${STAGE}/${name}`, to);
   };
-  for (const name of synthesisedEtc()) mount(path.join(c.etcFolder, name), `/etc/${name}`, true);
+  for (const name of synthesisedEtc(c.captured !== null))
+    mount(path.join(c.etcFolder, name), `/etc/${name}`, true);
   mount(c.guest, GUEST_PATH, true);
   mount(c.node, `${sandboxPaths.ownTools}/node`, true);
   mount(c.folders.workspace, sandboxPaths.workspace, false);
   mount(c.folders.outputs, sandboxPaths.outputs, false);
   mount(c.folders.home, sandboxPaths.home, false);
   mount(c.folders.uploads, sandboxPaths.uploads, true);
+  if (c.captured !== null)
+    for (const name of ['bundle', 'authority'] as const)
+      mount(c.captured.trust[name], trustPaths[name], true);
   for (const bind of c.binds) mount(bind.from, bind.to, bind.readOnly);
   const asRoot = c.uid === null ? [] : ['--stage', STAGE, ...staged, '--uid', String(c.uid)];
   return [
     ...c.procsFiles.flatMap((file) => ['--cgroup', file]),
     ...rlimits(c.limits, c.boundByRlimits),
+    ...(c.captured?.join ?? []).flatMap((fd) => ['--join', String(fd)]),
     ...asRoot,
     ...['--keep', String(RPC_FD), '--seccomp', String(SECCOMP_FD), '--', c.bwrap],
     ...namespaces,
+    // Shares the capture namespace, which is of another user namespace: not even root inside has a right over it.
+    ...(c.captured === null ? [] : ['--share-net']),
     ...(c.options.disableUserns ? ['--disable-userns'] : []),
-    ...baseSystem(),
+    ...baseSystem(c.captured !== null),
     ...['--proc', '/proc', '--dev', '/dev'],
     ...temporarySpace(c.limits),
     ...mounts,

@@ -2,8 +2,9 @@
  * The /etc of a sandbox: a short list of the host's own files that hold no secret, and synthesised ones. Everything
  * that is not listed here does not exist inside.
  */
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { trustPaths } from './trust.ts';
 
 const fromHost = [
   'ld.so.cache',
@@ -36,20 +37,29 @@ const synthesised: Record<string, string> = {
   ].join('\n'),
 };
 
-/** Which files of the host's /etc there are. */
-export function hostEtc(): string[] {
+/** Only with a way out: without it a name is refused at once, and not after a time. */
+const forNetwork: Record<string, string> = { 'resolv.conf': 'nameserver 127.0.0.1\n' };
+
+/**
+ * Which files of the host's /etc there are. With `ownTrust` the bundle of authorities is ours: the host's folder of them
+ * stays only where that file can be mounted over.
+ */
+export function hostEtc(ownTrust: boolean): string[] {
+  const hidesBundle = lstatSync(trustPaths.bundle, { throwIfNoEntry: false })?.isFile() !== true;
   return fromHost.filter(
-    (name) => statSync(path.join('/etc', name), { throwIfNoEntry: false }) !== undefined,
+    (name) =>
+      !(ownTrust && hidesBundle && name === 'ssl/certs') &&
+      statSync(path.join('/etc', name), { throwIfNoEntry: false }) !== undefined,
   );
 }
 
-export function synthesisedEtc(): string[] {
-  return Object.keys(synthesised);
+export function synthesisedEtc(hasNetwork: boolean): string[] {
+  return [...Object.keys(synthesised), ...(hasNetwork ? Object.keys(forNetwork) : [])];
 }
 
 /** Writes the synthesised files into `folder`; every sandbox binds them read-only from there. */
 export function writeEtc(folder: string): void {
   mkdirSync(folder, { recursive: true, mode: 0o755 });
-  for (const [name, content] of Object.entries(synthesised))
+  for (const [name, content] of Object.entries({ ...synthesised, ...forNetwork }))
     writeFileSync(path.join(folder, name), content, { mode: 0o644 });
 }

@@ -5,17 +5,22 @@
  */
 import { execFileSync } from 'node:child_process';
 import type { Programs, RunningSandbox, StartRequest } from '../backend.ts';
-import type { Refusal } from '../executor.ts';
-import { startGuest } from '../guest/start.ts';
+import { isRefusal, type Refusal } from '../executor.ts';
+import { FIRST_INHERITED_FD, startGuest } from '../guest/start.ts';
 import { type BwrapOptions, commandLine } from './bubblewrap.ts';
+import type { CapturePool } from './capture-pool.ts';
+import { type Captured, takeCapture } from './captured.ts';
 import { type CgroupPlaces, SandboxCgroups } from './cgroup.ts';
 import { freezeBelow } from './freeze.ts';
+import { trustEnvironment } from './trust.ts';
 
 export type LocalMachine = {
   programs: Programs;
   cgroups: CgroupPlaces;
   etcFolder: string;
   bwrapOptions: BwrapOptions;
+  /** Null where the host was started without a gateway's folder. */
+  capture: CapturePool | null;
 };
 
 /** Asks bwrap itself what it can do: distributions patch it, so its version number does not tell. */
@@ -40,6 +45,24 @@ export async function startLocal(
   const { programs } = machine;
   if (programs.bwrap === null)
     return unavailable('bubblewrap (bwrap) is not installed. Install the package "bubblewrap".');
+  const captured = request.network === null ? null : await takeCapture(machine.capture, request.network);
+  if (captured !== null && isRefusal(captured)) return captured;
+  let started: RunningSandbox | Refusal | null = null;
+  try {
+    started = await startCaptured(machine, request, programs.bwrap, captured);
+    return started;
+  } finally {
+    if (started === null || isRefusal(started)) await captured?.stop();
+  }
+}
+
+async function startCaptured(
+  machine: LocalMachine,
+  request: StartRequest,
+  bwrap: string,
+  captured: Captured | null,
+): Promise<RunningSandbox | Refusal> {
+  const { programs } = machine;
   let groups: SandboxCgroups;
   try {
     groups = new SandboxCgroups(machine.cgroups, request.name, request.limits);
@@ -52,19 +75,27 @@ export async function startLocal(
     commandLine({
       ...request,
       launch: programs.launch,
-      bwrap: programs.bwrap,
+      bwrap,
       guest: programs.guest,
       node: programs.node,
       etcFolder: machine.etcFolder,
       procsFiles: groups.procsFiles,
       boundByRlimits,
       options: machine.bwrapOptions,
+      captured: captured && {
+        join: captured.descriptors.map((_, i) => FIRST_INHERITED_FD + i),
+        trust: captured.trust,
+      },
     }),
+    captured?.descriptors,
   );
+  captured?.closeDescriptors();
   if ('problem' in started) {
     await groups.remove();
     return unavailable(explain(started.problem));
   }
+  // A sandbox whose sockets nobody holds any more has no way out: what runs in it is told by its end.
+  void captured?.ended.then((why) => started.link.end(`its capture namespace ended: ${why}`));
   const same = (path: string): string => path;
   return {
     link: started.link,
@@ -73,15 +104,17 @@ export async function startLocal(
       limitsBy: machine.cgroups.kind === 'none' ? 'rlimits' : machine.cgroups.kind,
       seccomp: true,
       ownUid: request.uid,
-      network: 'none',
+      network: captured === null ? 'none' : 'gateway',
       warnings: warnings(machine, request),
     },
+    ...(captured === null ? {} : { env: trustEnvironment, connect: captured.connect }),
     ...(started.pid === null ? {} : { freeze: () => freezeBelow(started.pid as number) }),
     oomKills: () => groups.oomKills(),
     inside: same,
     outside: same,
     stop: async () => {
       await started.stop();
+      await captured?.stop();
       await groups.remove();
     },
   };

@@ -55,6 +55,8 @@ export type PostgresOptions = {
   poolSize?: number;
   connectTimeoutMs?: number;
   statementTimeoutMs?: number;
+  /** Age at which connections for work are replaced: a server gives back what a long session gathered only at its end. */
+  maxAgeSeconds?: number;
   /** Other times than the standard ones; for tests. */
   lease?: Partial<Lease>;
 };
@@ -70,6 +72,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Store
       poolSize: options.poolSize ?? 8,
       connectTimeoutMs: options.connectTimeoutMs ?? 5_000,
       statementTimeoutMs: options.statementTimeoutMs ?? 10_000,
+      maxAgeSeconds: options.maxAgeSeconds ?? 1_800,
     },
     masterKeyFile: options.masterKeyFile,
     summarize: module.summarize,

@@ -52,7 +52,7 @@ async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
 }
 
 /** A request of the group commit, as it travels. */
-const groupStatement = 'append input';
+const groupStatement = 'append locked';
 
 it('an append whose reply is lost is written once and answered as written, fenced, keyed or bare', async () => {
   const { fence, head } = await claimed(store, 's');

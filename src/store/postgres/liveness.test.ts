@@ -60,6 +60,17 @@ async function openThrough(network: TcpProxy, ofLease = lease): Promise<Store> {
   return opened;
 }
 
+/** The server's processes behind the connections to this database, by what they are for. */
+async function backends(): Promise<Record<'work' | 'liveness' | 'notifications', number[]>> {
+  const rows = await server.query<{ name: string; pid: number }>(
+    databaseOf(directory),
+    `SELECT application_name AS name, pid FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name LIKE 'scriptorium %' ORDER BY pid`,
+  );
+  const of = (name: string) => rows.filter((row) => row.name === `scriptorium ${name}`).map(({ pid }) => pid);
+  return { work: of('work'), liveness: of('liveness'), notifications: of('notifications') };
+}
+
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   for (let tries = 0; tries < 1_000; tries++) {
     if (await holds()) return;
@@ -177,6 +188,30 @@ it('a worker that renews its lease lives on for as long as it does', async () =>
   expect(await store.reapDead()).toBe(0);
   expect(member.lost.aborted).toBe(false);
   okOf(await living.append(appendOf('s', { fence })));
+});
+
+it('connections that are replaced by age are those for work; the one that says who is alive stays as it is', async () => {
+  const others = await backends();
+  const recycling = await open(directory, { lease, maxAgeSeconds: 1 });
+  stores.push(recycling);
+  const member = await recycling.join();
+  const { fence } = await claimed(recycling, 's', member.worker);
+  const before = await backends();
+  const mine = before.work.filter((pid) => !others.work.includes(pid));
+  expect([mine.length > 0, before.liveness.length]).toEqual([true, 1]);
+  await until(async () => {
+    okOf(await recycling.append(appendOf('s', { fence })));
+    const now = await backends();
+    return mine.every((pid) => !now.work.includes(pid));
+  });
+  // Of the other connections' age, twice: by then the lease has been renewed on it many times.
+  await sleep(1_200);
+  const after = await backends();
+  expect(after.liveness).toEqual(before.liveness);
+  expect(after.notifications).toEqual(before.notifications);
+  expect(await store.reapDead()).toBe(0);
+  expect(member.lost.aborted).toBe(false);
+  okOf(await recycling.append(appendOf('s', { fence })));
 });
 
 it('a claim that arrives after its worker was declared dead is freed by whoever reaps next', async () => {

@@ -73,7 +73,7 @@ describe('an empty database', () => {
 
   it('is left as it was by a migration that fails', async () => {
     const options = await empty();
-    const limits = { poolSize: 2, connectTimeoutMs: 5_000, statementTimeoutMs: 5_000 };
+    const limits = { poolSize: 2, connectTimeoutMs: 5_000, statementTimeoutMs: 5_000, maxAgeSeconds: 0 };
     const pool = new Pool(addressOf(options.databaseUrl), limits);
     const sql = 'CREATE TABLE half (x int); CREATE TABLE half (x int)';
     const broken = { revision: 9_000, name: 'broken', breaking: false, sql };
@@ -131,7 +131,7 @@ it('a server that would lose what it acknowledged, or has another encoding, is r
 it('commits wait for the disk although the database is set not to', async () => {
   await used();
   await onDatabase(`ALTER DATABASE "${databaseOf(directory)}" SET synchronous_commit = off`);
-  const limits = { poolSize: 1, connectTimeoutMs: 5_000, statementTimeoutMs: 5_000 };
+  const limits = { poolSize: 1, connectTimeoutMs: 5_000, statementTimeoutMs: 5_000, maxAgeSeconds: 0 };
   const pool = new Pool(addressOf(server.url(databaseOf(directory))), limits);
   const { rows } = await pool.use((connection) => connection.query('SHOW synchronous_commit'));
   expect(rows).toEqual([{ synchronous_commit: 'on' }]);

@@ -16,6 +16,8 @@ export type Limits = {
   poolSize: number;
   connectTimeoutMs: number;
   statementTimeoutMs: number;
+  /** Age at which a connection for work is replaced, once it is idle; the single ones are never. */
+  maxAgeSeconds: number;
 };
 
 export type Client = pg.Client;
@@ -44,6 +46,8 @@ const settings = {
   // and compiling it a hundred times more.
   plan_cache_mode: 'force_generic_plan',
   jit: 'off',
+  // A plan is made once, mostly of tables that are still small. Reading all of one then seems cheap, and stays the plan.
+  enable_seqscan: 'off',
 };
 
 function configOf(address: Address, limits: Limits, name: string): pg.ClientConfig {
@@ -79,6 +83,7 @@ export class Pool {
       ...configOf(address, limits, 'work'),
       max: limits.poolSize,
       idleTimeoutMillis: 60_000,
+      maxLifetimeSeconds: limits.maxAgeSeconds,
     });
     // An idle connection that breaks is replaced when one is asked for; there is nobody to tell.
     this.#pool.on('error', () => undefined);

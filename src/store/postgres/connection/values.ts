@@ -96,11 +96,71 @@ export function integers(values: readonly (number | null)[]): Buffer {
   );
 }
 
-export function bytes(values: readonly (Uint8Array | null)[]): Buffer {
-  return arrayOf(
-    oids.bytea,
-    values,
-    (value) => value.length,
-    (into, at, value) => into.set(value, at),
-  );
+/** A column of a composite type, and its value in each record. */
+export type Member = 'text' | 'int8' | 'bytea';
+export type MemberValue = string | number | Uint8Array | null;
+
+/** Grows to the largest array that was ever sent; what is sent is a copy. */
+let scratch = Buffer.allocUnsafe(16_384);
+
+function scratchOf(sizeBytes: number, usedBytes: number): Buffer {
+  if (scratch.length >= sizeBytes) return scratch;
+  const larger = Buffer.allocUnsafe(2 * sizeBytes);
+  scratch.copy(larger, 0, 0, usedBytes);
+  scratch = larger;
+  return larger;
+}
+
+/** An array of a composite type of the database, whose oid is `typeOid`: every record has all members in their order. */
+export function records(
+  typeOid: number,
+  members: readonly Member[],
+  rows: readonly (readonly MemberValue[])[],
+): Buffer {
+  let into = scratchOf(headerBytes, 0);
+  into.writeInt32BE(rows.length === 0 ? 0 : 1, 0);
+  into.writeInt32BE(0, 4);
+  into.writeInt32BE(typeOid, 8);
+  if (rows.length === 0) return Buffer.from(into.subarray(0, 12));
+  into.writeInt32BE(rows.length, 12);
+  into.writeInt32BE(1, 16);
+  let at = headerBytes;
+  for (const row of rows) {
+    into = scratchOf(at + 8, at);
+    const start = at;
+    at = into.writeInt32BE(members.length, at + 4);
+    for (const [index, member] of members.entries()) {
+      const value = row[index] ?? null;
+      // A UTF-16 unit is three bytes at most.
+      const most =
+        typeof value === 'string' ? 3 * value.length : value instanceof Uint8Array ? value.length : 8;
+      into = scratchOf(at + 8 + most, at);
+      at = into.writeInt32BE(oids[member], at);
+      at = writeMember(into, at, value);
+    }
+    into.writeInt32BE(at - start - 4, start);
+  }
+  return Buffer.from(into.subarray(0, at));
+}
+
+/** Length and bytes (-1: null); where the next one begins. */
+function writeMember(into: Buffer, at: number, value: MemberValue): number {
+  if (value === null) return into.writeInt32BE(-1, at);
+  const sizeBytes = writeBytes(into, at + 4, value);
+  into.writeInt32BE(sizeBytes, at);
+  return at + 4 + sizeBytes;
+}
+
+function writeBytes(into: Buffer, at: number, value: string | number | Uint8Array): number {
+  if (typeof value === 'string') return into.write(value, at);
+  if (typeof value !== 'number') {
+    into.set(value, at);
+    return value.length;
+  }
+  const whole = Math.floor(value);
+  if (!Number.isSafeInteger(whole)) throw new Error(`${value} is no safe integer`);
+  const high = Math.floor(whole / 2 ** 32);
+  into.writeInt32BE(high, at);
+  into.writeUInt32BE(whole - high * 2 ** 32, at + 4);
+  return 8;
 }

@@ -1,0 +1,65 @@
+/**
+ * One sandbox's share of the capture: its namespace, what it trusts, and its presentation to the gateway.
+ *
+ * Promises: S4, a network that cannot be had is a Refusal with the remedy, never a sandbox with another one.
+ */
+import type { StartRequest } from '../backend.ts';
+import type { GatewayNetwork, Refusal } from '../executor.ts';
+import type { CapturePool } from './capture-pool.ts';
+import { type Trust, writeTrust } from './trust.ts';
+
+export type Captured = {
+  trust: Trust;
+  /** For the launcher to join; closed once it has started. */
+  descriptors: number[];
+  closeDescriptors(): void;
+  connect(network: GatewayNetwork): Promise<Refusal | null>;
+  ended: Promise<string>;
+  stop(): Promise<void>;
+};
+
+export async function takeCapture(
+  pool: CapturePool | null,
+  network: NonNullable<StartRequest['network']>,
+): Promise<Captured | Refusal> {
+  if (pool === null)
+    return unavailable('this host was started without --gateway-dir: end it and start it with the gateway');
+  const namespace = await pool.take();
+  if ('problem' in namespace) return unavailable(`no capture namespace: ${namespace.problem}`);
+  const files = namespace.open();
+  if ('problem' in files) {
+    await namespace.stop();
+    return unavailable(files.problem);
+  }
+  const stop = async (): Promise<void> => {
+    files.close();
+    await namespace.stop();
+  };
+  let trusted = network.authorityPem;
+  const connect = async ({ ticket, authorityPem }: GatewayNetwork): Promise<Refusal | null> => {
+    if (trusted !== authorityPem) writeTrust(network.trustFolder, authorityPem);
+    trusted = authorityPem;
+    if (namespace.isPresented(ticket)) return null;
+    const why = await namespace.present(ticket);
+    return why === null ? null : unavailable(why);
+  };
+  try {
+    const trust = writeTrust(network.trustFolder, network.authorityPem);
+    const refusal = await connect(network);
+    if (refusal === null)
+      return {
+        ...{ trust, connect, stop, ended: namespace.ended },
+        descriptors: files.descriptors,
+        closeDescriptors: files.close,
+      };
+    await stop();
+    return refusal;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function unavailable(message: string): Refusal {
+  return { refused: 'isolation_unavailable', message };
+}

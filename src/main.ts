@@ -26,6 +26,8 @@ import { Workspaces } from './engine/workspace.ts';
 import { firstKey, fleetKey } from './guard/first-key.ts';
 import { decide } from './guard/guard.ts';
 import { openServerVault } from './guard/vault/open.ts';
+import { hostNameOf, mintHostToken, readClusterSecret } from './link/secret.ts';
+import { listenForLinks, showAddress } from './link/tls.ts';
 import type { ModelConfig } from './model/catalogue.ts';
 import { warmUp } from './model/openai-responses/index.ts';
 import { builtInPrices, loadPriceList } from './model/prices.ts';
@@ -37,8 +39,6 @@ import { attachHost } from './sandbox/fleet/attach.ts';
 import { Fleet } from './sandbox/fleet/fleet.ts';
 import { connectHost, leaveHost } from './sandbox/host/adopt.ts';
 import type { JoinedHostOptions } from './sandbox/host/run.ts';
-import { hostNameOf, mintHostToken, readClusterSecret } from './sandbox/link/secret.ts';
-import { listenForLinks, showAddress } from './sandbox/link/tls.ts';
 import { openBlobs, openStore } from './store/open.ts';
 import type { Blobs, Store } from './store/store.ts';
 

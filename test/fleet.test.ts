@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
-import { parseToken, type Token } from '../src/sandbox/link/secret.ts';
-import { type Address, dialLink, parseAddress } from '../src/sandbox/link/tls.ts';
+import { parseToken, type Token } from '../src/link/secret.ts';
+import { type Address, dialLink, parseAddress } from '../src/link/tls.ts';
 import { FleetProcesses, fleetKey, get, type Running, until } from './peers/fleet-processes.ts';
 import { LoadBalancer } from './peers/load-balancer.ts';
 

@@ -5,8 +5,10 @@ import path from 'node:path';
 import { BootstrapError, findProgram, hashOf, run, stampMatches, writeStamp } from './machine.mjs';
 import { hasStaticLibc, installSystem } from './system.mjs';
 
-const PROGRAMS = ['guest', 'launch', 'netprep'];
-const FLAGS = ['-O2', '-static', '-Wall', '-Wextra', '-Werror'];
+const PROGRAMS = ['guest', 'launch', 'netprep', 'undumpable'];
+const FLAGS = ['-O2', '-Wall', '-Wextra', '-Werror'];
+/** Node loads this one into itself. */
+const ADD_ONS = ['undumpable'];
 
 export function nativeIsFresh(root) {
   const programs = presentPrograms(root);
@@ -34,7 +36,8 @@ export function buildNative(root, say) {
 function compile(root, name) {
   const target = path.join('native', 'build', name);
   const fresh = `${target}.${process.pid}`;
-  const code = run('cc', [...FLAGS, '-o', fresh, path.join('native', `${name}.c`)], { cwd: root });
+  const linked = ADD_ONS.includes(name) ? ['-shared', '-fPIC'] : ['-static'];
+  const code = run('cc', [...FLAGS, ...linked, '-o', fresh, path.join('native', `${name}.c`)], { cwd: root });
   if (code !== 0)
     throw new BootstrapError(`native/${name}.c does not compile (cc ${FLAGS.join(' ')}), see above`);
   renameSync(path.join(root, fresh), path.join(root, target));

@@ -6,11 +6,11 @@
  * - Any engine can show any workspace, since every host is connected to every engine; the next is asked where one is gone.
  */
 import { type Bundle, type Diff, type MadeBundle, pieces, type Unavailable } from '../engine/workspace.ts';
+import { LinkLost, RpcPeer } from '../link/rpc.ts';
+import { apiIdentity, keyOf } from '../link/secret.ts';
+import { dialLink, parseAddress } from '../link/tls.ts';
 import type { PreviewBus, PreviewFrame } from '../protocol/previews.ts';
 import type { HostView } from '../sandbox/fleet/fleet.ts';
-import { LinkLost, RpcPeer } from '../sandbox/link/rpc.ts';
-import { apiIdentity, keyOf } from '../sandbox/link/secret.ts';
-import { dialLink, parseAddress } from '../sandbox/link/tls.ts';
 import type { Blobs, Store } from '../store/store.ts';
 
 type Options = {

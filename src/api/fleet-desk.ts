@@ -3,9 +3,9 @@
  */
 import { HostLosses, type LostHost } from '../engine/host-losses.ts';
 import { HostTokens } from '../engine/host-tokens.ts';
+import { hostNameOf, whoProved } from '../link/secret.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { HostView } from '../sandbox/fleet/fleet.ts';
-import { hostNameOf, whoProved } from '../sandbox/link/secret.ts';
 import type { Store } from '../store/store.ts';
 import { engineAddresses } from './engine-links.ts';
 

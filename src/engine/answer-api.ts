@@ -3,9 +3,9 @@
  * hosts it is connected to. Nothing is kept for an api that is gone.
  */
 import type { Duplex } from 'node:stream';
+import { RpcPeer } from '../link/rpc.ts';
 import type { PreviewBus } from '../protocol/previews.ts';
 import type { Fleet } from '../sandbox/fleet/fleet.ts';
-import { RpcPeer } from '../sandbox/link/rpc.ts';
 import type { Workspaces } from './workspace.ts';
 
 type Parts = { previews: PreviewBus; workspaces: Workspaces; fleet: Fleet };

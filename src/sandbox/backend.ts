@@ -45,6 +45,8 @@ export type Programs = {
   guest: string;
   launch: string;
   netprep: string;
+  /** A Node add-on that hides the memory of the process that loads it. */
+  undumpable: string;
   bwrap: string | null;
   nft: string | null;
   node: string;

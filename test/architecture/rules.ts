@@ -17,6 +17,7 @@ export const LAYERS: readonly string[] = [
   'session',
   'store',
   'model',
+  'link',
   'gateway',
   'sandbox',
   'guard',
@@ -25,6 +26,7 @@ export const LAYERS: readonly string[] = [
   'engine',
   'api',
   'cli',
+  'roles',
   'main.ts',
 ];
 

@@ -2,6 +2,7 @@
  * Finding the gateway of a state folder, or starting it: only once a session needs one, for it costs memory. It outlives
  * us by its grace time, as the host does, so that a command that downloads goes on while an engine is replaced.
  */
+import { createHash } from 'node:crypto';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -18,8 +19,14 @@ export type GatewayPlace = {
   privateNetworks: string[];
   /** PEM file of authorities to trust upstream, besides the system's. */
   authoritiesFile?: string;
+  /** The native programs that it needs. */
+  programs: { launch: string; netprep: string; undumpable: string };
+  ownerGraceMs?: number;
   startMs?: number;
 };
+
+/** The gateway's own user where it is started by root: not the host's, and no session's (they begin at 200000). */
+const gatewayUid = 199_999;
 
 const pollMs = 10;
 const exitTaken = 75;
@@ -29,9 +36,11 @@ export function connectGateway(place: GatewayPlace): GatewayClient {
   return new GatewayClient(() => dialOrStart(place));
 }
 
-/** Where sandboxes present their sockets. */
+/** Where sandboxes present their sockets. Root's lies where another user can go: a state folder may be below a 0700 home. */
 export function captureFolder(stateDir: string): string {
-  return path.join(stateDir, 'capture');
+  if (process.getuid?.() !== 0) return path.join(path.resolve(stateDir), 'capture');
+  const name = createHash('sha256').update(path.resolve(stateDir)).digest('hex').slice(0, 16);
+  return path.join('/run/scriptorium', name);
 }
 
 function dial(stateDir: string): Promise<Socket> {
@@ -65,10 +74,14 @@ async function dialOrStart(place: GatewayPlace): Promise<Socket> {
 
 function start(place: GatewayPlace): ChildProcess {
   const { stateDir } = place;
-  mkdirSync(stateDir, { recursive: true, mode: 0o711 });
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   // Run from source it is a .ts file, from dist a .js one.
   const entry = fileURLToPath(new URL(`./main${path.extname(import.meta.url)}`, import.meta.url));
-  const args = ['--state-dir', stateDir];
+  const { launch, netprep, undumpable } = place.programs;
+  const args = ['--state-dir', stateDir, '--capture-dir', captureFolder(stateDir), '--launch', launch];
+  args.push('--netprep', netprep, '--undumpable', undumpable);
+  if (process.getuid?.() === 0) args.push('--uid', String(gatewayUid));
+  if (place.ownerGraceMs !== undefined) args.push('--owner-grace-ms', String(place.ownerGraceMs));
   for (const pin of place.pins) args.push('--pin', pin);
   for (const network of place.privateNetworks) args.push('--private-network', network);
   if (place.authoritiesFile !== undefined) args.push('--authorities', path.resolve(place.authoritiesFile));

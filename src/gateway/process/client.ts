@@ -21,7 +21,6 @@ export type GatewayHello = {
   pid: number;
   /** Its own, where it could change to it. */
   uid: number | null;
-  sessions: number;
 };
 
 type Greeted = { peer: RpcPeer; hello: GatewayHello };

@@ -8,7 +8,6 @@ import { GATEWAY_PROTOCOL, type GatewayHello } from './client.ts';
 
 export type Served = {
   gateway: Gateway;
-  sessions(): number;
   /** Asked for by an owner on this machine; links that we dialled may not. */
   onShutdown: (() => void) | null;
 };
@@ -18,13 +17,13 @@ export function serveGateway(socket: Duplex, served: Served): RpcPeer {
 }
 
 function answer(
-  { gateway, sessions, onShutdown }: Served,
+  { gateway, onShutdown }: Served,
   method: string,
   params: GatewaySession & { acknowledge: number; waitMs: number },
 ): Promise<unknown> | undefined {
   switch (method) {
     case 'gateway/hello':
-      return greet(gateway, sessions());
+      return greet(gateway);
     case 'gateway/open':
       return gateway.openSession(params);
     case 'gateway/close':
@@ -45,8 +44,8 @@ function answer(
   }
 }
 
-async function greet(gateway: Gateway, sessions: number): Promise<GatewayHello> {
+async function greet(gateway: Gateway): Promise<GatewayHello> {
   const generation = await gateway.generation();
   const uid = process.getuid?.() ?? null;
-  return { protocol: GATEWAY_PROTOCOL, generation, pid: process.pid, uid, sessions };
+  return { protocol: GATEWAY_PROTOCOL, generation, pid: process.pid, uid };
 }

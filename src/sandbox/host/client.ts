@@ -5,6 +5,7 @@
  * broke before the answer. The next call then dials anew, so a client outlives any number of hosts.
  */
 import type { Socket } from 'node:net';
+import { encodeLine, readLines } from '../../link/lines.ts';
 import { failpointNow, failpoints } from '../../protocol/failpoint.ts';
 import {
   type CallRef,
@@ -22,7 +23,7 @@ import {
   type SandboxSpec,
   type StartProcess,
 } from '../executor.ts';
-import { encodeBytes, encodeLine, HOST_PROTOCOL, type HostHello, readLines } from './wire.ts';
+import { encodeBytes, HOST_PROTOCOL, type HostHello, MAX_LINE_BYTES } from './wire.ts';
 
 type Nothing = Record<string, never>;
 type Waiting = { resolve(result: unknown): void; reject(error: Error): void };
@@ -47,6 +48,7 @@ class Connection {
       socket,
       (line) => this.#receive(line),
       () => this.#fail('the host answered with too much'),
+      MAX_LINE_BYTES,
     );
     socket.on('error', (error) => this.#fail(error.message));
     socket.on('close', () => this.#fail('the host closed the connection'));

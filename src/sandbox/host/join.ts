@@ -8,8 +8,8 @@
  *   alone for longer and longer.
  */
 import type { Socket } from 'node:net';
-import { joinProof, type Token } from '../link/secret.ts';
-import { dialLink, parseAddress } from '../link/tls.ts';
+import { joinProof, type Token } from '../../link/secret.ts';
+import { dialLink, parseAddress } from '../../link/tls.ts';
 
 export type JoinOptions = {
   /** http(s)://… of any api. */

@@ -28,6 +28,7 @@ export function findPrograms(): Programs {
     guest: path.join(built, 'guest'),
     launch: path.join(built, 'launch'),
     netprep: path.join(built, 'netprep'),
+    undumpable: path.join(built, 'undumpable'),
     bwrap: system('bwrap'),
     nft: system('nft'),
     node: realpathSync(process.execPath),

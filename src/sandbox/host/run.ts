@@ -4,14 +4,14 @@
  */
 import { chmodSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { takeLock } from '../../link/lock.ts';
+import { hostNameOf, readToken, type Token } from '../../link/secret.ts';
 import { makeDurableDirectory } from '../../store/durable-files.ts';
 import type { OperatorBind } from '../backend.ts';
-import { hostNameOf, readToken, type Token } from '../link/secret.ts';
 import { parseBind } from '../local/bubblewrap.ts';
 import { findCgroups, groupParents } from '../local/cgroup.ts';
 import { groupPrefix, Host } from './host.ts';
 import { Joining } from './join.ts';
-import { takeLock } from './lock.ts';
 import { findPrograms } from './programs.ts';
 import { HostServer } from './server.ts';
 

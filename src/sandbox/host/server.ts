@@ -8,11 +8,12 @@
 import { chmodSync, closeSync, openSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import path from 'node:path';
+import { encodeLine, readLines } from '../../link/lines.ts';
 import { failpoint, failpoints } from '../../protocol/failpoint.ts';
 import type { Host } from './host.ts';
 import { type Method, methods } from './methods.ts';
 import { ParamError, Params } from './params.ts';
-import { encodeLine, HOST_PROTOCOL, type HostHello, readLines, rpcErrors } from './wire.ts';
+import { HOST_PROTOCOL, type HostHello, MAX_LINE_BYTES, rpcErrors } from './wire.ts';
 
 export type ServerOptions = {
   stateDir: string;
@@ -91,6 +92,7 @@ export class HostServer {
         send(socket, failure(null, rpcErrors.invalidRequest, 'the message is too long'));
         socket.destroySoon();
       },
+      MAX_LINE_BYTES,
     );
   }
 

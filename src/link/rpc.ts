@@ -7,7 +7,7 @@
  * - News to a peer that does not read are dropped, never piled up.
  */
 import type { Duplex } from 'node:stream';
-import { encodeLine, readLines } from '../host/wire.ts';
+import { encodeLine, readLines } from './lines.ts';
 
 export class LinkLost extends Error {
   override name = 'LinkLost';

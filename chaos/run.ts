@@ -50,6 +50,7 @@ export type RunResult = {
   readers: number;
   connections: number;
   starts: number;
+  readyMs: number[];
   attackMs: number;
 };
 
@@ -173,6 +174,7 @@ async function attack(options: RunOptions, field: Field): Promise<RunResult> {
     readers: evidence.readers.length,
     connections: evidence.readers.reduce((sum, reader) => sum + reader.connections, 0),
     starts: topology.starts(),
+    readyMs: topology.readyMs().sort((a, b) => a - b),
     attackMs,
   };
 }

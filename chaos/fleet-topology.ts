@@ -164,6 +164,10 @@ export class FleetTopology implements Topology {
     return this.#all.reduce((sum, one) => sum + one.starts, 0);
   }
 
+  readyMs(): number[] {
+    return this.#all.flatMap((one) => one.readyMs);
+  }
+
   openStore(): Promise<Store> {
     return openStore({
       databaseUrl: this.#postgres.url(database),

@@ -46,6 +46,7 @@ export function asJson(options: RunOptions, result: RunResult): JsonObject {
       max: Math.round(recovery.maxMs),
       slowest_after: recovery.slowest,
     },
+    starts: { count: result.starts, ready_p50_ms: Math.round(middleOf(result.readyMs)) },
     violations: verdict.violations.map((one) => ({ ...one })),
   };
 }
@@ -74,12 +75,17 @@ export function asText(options: RunOptions, result: RunResult): string {
     ),
     row('', `${recovery.count} sessions taken over; ${recovery.interrupted} more were hit again meanwhile`),
     row('slowest', recovery.slowest ?? 'none'),
+    row('starts of processes', `${result.starts}, ready after ${ms(middleOf(result.readyMs))} (p50)`),
     '',
     ...violationLines(verdict.violations),
     isHeld(result)
       ? 'every promise held'
       : `BROKEN. The same attack again: scriptorium chaos --store ${options.store} --seed ${options.seed} --sessions ${options.sessions} --seconds ${options.seconds} --pace ${options.paceMs}`,
   ].join('\n');
+}
+
+function middleOf(sorted: readonly number[]): number {
+  return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }
 
 function ms(value: number): string {

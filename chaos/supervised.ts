@@ -31,6 +31,8 @@ export function failpointsIn(words: string): { name: string; action: string }[] 
 
 export class Supervised {
   starts = 0;
+  /** From each start to the word that it serves. */
+  readonly readyMs: number[] = [];
   /** All it ever wrote on stderr. */
   words = '';
   url: URL | null = null;
@@ -98,6 +100,7 @@ export class Supervised {
     this.#wasKilled = false;
     this.#hasStarted = false;
     this.starts++;
+    const startedMs = performance.now();
     let said = '';
     const onSpawn = (child: ChildProcess): void => {
       this.#child = child;
@@ -116,6 +119,7 @@ export class Supervised {
       const { line } = await start(args, { ...env, ...arms }, onSpawn);
       this.#hasStarted = true;
       this.line = line;
+      this.readyMs.push(performance.now() - startedMs);
       this.url = typeof line.url === 'string' ? new URL(line.url) : null;
       // One that was armed and came up while calm was asked for is about to be killed.
       if (isCalm === this.#isCalm) this.#ready.resolve();

@@ -47,6 +47,8 @@ export interface Topology {
   /** Failpoints that fired, `name=action`, one entry each. */
   fired(): string[];
   starts(): number;
+  /** Of each start that came to it: how long until it served. */
+  readyMs(): number[];
   /** Ends servers and hosts in order; the store stays. */
   quit(): Promise<void>;
   /** When nobody else has it open. */

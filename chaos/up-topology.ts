@@ -87,6 +87,10 @@ export class UpTopology implements Topology {
     return this.#server.starts;
   }
 
+  readyMs(): number[] {
+    return this.#server.readyMs;
+  }
+
   openStore(): Promise<Store> {
     const summarizeModule = new URL(`file://${programFile('src/session/summary')}`);
     return openStore({ directory: path.join(this.#dataDir, 'store'), summarizeModule });

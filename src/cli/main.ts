@@ -66,6 +66,14 @@ program
     collect,
     [],
   )
+  .option(
+    '--resolve <name=address[:port]>',
+    'where the gateway finds a host, private or not; repeatable',
+    collect,
+    [],
+  )
+  .option('--private-network <cidr>', 'private addresses that the gateway may reach; repeatable', collect, [])
+  .option('--trust-ca <file>', 'authorities (PEM) that the gateway trusts besides the system’s')
   .option('--prices <file>', 'JSON file with prices of models')
   .option('--allow-unisolated', 'run agents WITHOUT a sandbox; every session says so loudly')
   .action(ends(async (options) => (await import('./up.ts')).up(options, terminal)));

@@ -23,6 +23,9 @@ export type UpOptions = {
   host?: string;
   json?: boolean;
   bind?: string[];
+  resolve?: string[];
+  privateNetwork?: string[];
+  trustCa?: string;
   prices?: string;
   allowUnisolated?: boolean;
 };
@@ -93,6 +96,7 @@ async function start(options: UpOptions, about: Start) {
       model: modelOf(),
       binds: about.binds,
       allowUnisolated: options.allowUnisolated === true,
+      network: networkOf(options),
       ...(about.given === undefined ? {} : { apiKey: about.given }),
       ...(about.known === undefined ? {} : { knownApiKey: about.known }),
       ...(options.prices === undefined ? {} : { pricesFile: options.prices }),
@@ -100,6 +104,15 @@ async function start(options: UpOptions, about: Start) {
   } catch (error) {
     throw (await startProblem(error as NodeJS.ErrnoException, about)) ?? error;
   }
+}
+
+/** Read by the gateway when a session first needs it; what is wrong is better heard now. */
+function networkOf({ resolve: pins = [], privateNetwork: privateNetworks = [], trustCa }: UpOptions) {
+  if (trustCa === undefined) return { pins, privateNetworks };
+  const authoritiesFile = path.resolve(trustCa);
+  if (!existsSync(authoritiesFile))
+    throw new Refused(`there is no file ${authoritiesFile}`, { exitCode: exitCodes.usage });
+  return { pins, privateNetworks, authoritiesFile };
 }
 
 const fileProblems = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EEXIST', 'ENOTDIR', 'EISDIR', 'ELOOP']);

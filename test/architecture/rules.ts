@@ -25,8 +25,8 @@ export const LAYERS: readonly string[] = [
   'delivery',
   'engine',
   'api',
-  'cli',
   'roles',
+  'cli',
   'main.ts',
 ];
 

@@ -32,8 +32,19 @@ const pollMs = 10;
 const exitTaken = 75;
 const defaultStartMs = 10_000;
 
-export function connectGateway(place: GatewayPlace): GatewayClient {
-  return new GatewayClient(() => dialOrStart(place));
+/** The gateway of this machine, found or started when it is first asked for something. */
+export class OwnGateway {
+  readonly client: GatewayClient;
+
+  constructor(place: GatewayPlace) {
+    this.client = new GatewayClient(() => dialOrStart(place));
+  }
+
+  /** One that is needed by work under way waits for the next server; an idle one ends with us (S5). */
+  async leave(isBusy: boolean): Promise<void> {
+    if (this.client.isConnected && !isBusy) await this.client.shutdown().catch(() => undefined);
+    await this.client.close();
+  }
 }
 
 /** Where sandboxes present their sockets. Root's lies where another user can go: a state folder may be below a 0700 home. */

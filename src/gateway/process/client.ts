@@ -35,6 +35,10 @@ export class GatewayClient implements Gateway {
     this.#dial = dial;
   }
 
+  get isConnected(): boolean {
+    return this.#greeted?.peer.isOpen === true;
+  }
+
   /** Of the process that answers now; learned once a connection. */
   async hello(): Promise<GatewayHello> {
     return (await this.#connected()).hello;

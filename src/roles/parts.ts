@@ -1,0 +1,153 @@
+/**
+ * What every role is built of: store, engine, api, each once a process. The files of this folder and `main.ts` are the
+ * composition root; they alone know everything.
+ */
+import { randomBytes } from 'node:crypto';
+import path from 'node:path';
+import { createApi } from '../api/app.ts';
+import type { ApiDeps } from '../api/deps.ts';
+import { assembleEngine } from '../engine/assemble.ts';
+import { storeChecks } from '../engine/checks.ts';
+import { Errands } from '../engine/errands.ts';
+import { FoldedSessions } from '../engine/folded-sessions.ts';
+import type { HostLosses } from '../engine/host-losses.ts';
+import { SessionNetworks } from '../engine/network.ts';
+import { pinSession } from '../engine/pin-session.ts';
+import type { LocalPreviews } from '../engine/preview-bus.ts';
+import { Workspaces } from '../engine/workspace.ts';
+import type { Gateway } from '../gateway/gateway.ts';
+import { decide } from '../guard/guard.ts';
+import { networkPolicy, reachesNobody } from '../guard/network-policy.ts';
+import { openServerVault } from '../guard/vault/open.ts';
+import type { ModelConfig } from '../model/catalogue.ts';
+import { warmUp } from '../model/openai-responses/index.ts';
+import { builtInPrices, loadPriceList } from '../model/prices.ts';
+import type { EnvironmentConfig } from '../protocol/environments.ts';
+import { clockMs, failpoints } from '../protocol/failpoint.ts';
+import type { JsonObject } from '../protocol/json.ts';
+import { defaultTenant } from '../protocol/tenant.ts';
+import type { Limits } from '../sandbox/executor.ts';
+import type { Fleet } from '../sandbox/fleet/fleet.ts';
+import { openBlobs, openStore } from '../store/open.ts';
+import type { Blobs, Store } from '../store/store.ts';
+
+export const version = '0.1.0';
+
+/** The machine's, unless a failpoint moves it. */
+export const now = failpoints.on ? clockMs : Date.now;
+
+/** What every role may be told. */
+export type CommonOptions = {
+  dataDir: string;
+  model: ModelConfig;
+  /** A JSON file of prices that come before ours. */
+  pricesFile?: string;
+  limits?: Partial<Limits>;
+  /** Of a fleet; else the store's own in the data directory. */
+  masterKeyFile?: string;
+  onError?(error: unknown, about: string): void;
+};
+
+const defaultLimits: Limits = {
+  memoryBytes: 4 * 1024 ** 3,
+  processes: 512,
+  openFiles: 4096,
+  tmpBytes: 512 * 1024 ** 2,
+  fileBytes: 4 * 1024 ** 3,
+};
+
+const warmUpMs = 250;
+
+/** What every role has. */
+export type Base = {
+  store: Store;
+  folded: FoldedSessions;
+  blobs: Blobs;
+  vault: ReturnType<typeof openServerVault>;
+  onError(error: unknown, about: string): void;
+};
+
+export function baseOf(store: Store, dataDir: string, options: CommonOptions): Base {
+  return {
+    store,
+    vault: openServerVault({ ...options, store, dataDir, nowMs: now }),
+    folded: new FoldedSessions(store),
+    blobs: openBlobs(dataDir),
+    onError: options.onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error)),
+  };
+}
+
+type BrainOptions = Pick<CommonOptions, 'model' | 'pricesFile' | 'limits'> & {
+  fleet: Fleet;
+  previews: LocalPreviews;
+  losses?: HostLosses;
+  about?: () => JsonObject;
+  /** The gateway on the machine of a host. */
+  gatewayAt(host: string | null): Gateway | null;
+};
+
+/** The engine, and what else works with the hands. */
+export function brainOf(base: Base, options: BrainOptions) {
+  const { store, folded, blobs, onError } = base;
+  const { fleet, previews, losses, about } = options;
+  const limits = { ...defaultLimits, ...options.limits };
+  const networks = networksOf(base, options.gatewayAt);
+  const engine = assembleEngine({
+    ...{ store, folded, blobs, executor: fleet, decide, limits, nowMs: now },
+    model: options.model,
+    prices: options.pricesFile === undefined ? builtInPrices : loadPriceList(options.pricesFile),
+    networks,
+    ...(losses ? { losses } : {}),
+    ...(about ? { about } : {}),
+    onPreview: (session, frame) => previews.publish(session, frame),
+    onError: (error, stream) => onError(error, stream ?? 'engine'),
+  });
+  return {
+    engine,
+    networks,
+    workspaces: new Workspaces({ store, folded, blobs, executor: fleet, limits, networks, tenant: defaultTenant }),
+    errands: new Errands({
+      ...{ store, executor: fleet, onError: (error: unknown) => onError(error, 'errands') },
+      ...(losses ? { losses } : {}),
+    }),
+  };
+}
+
+function networksOf({ store, onError }: Base, gatewayAt: BrainOptions['gatewayAt']): SessionNetworks {
+  return new SessionNetworks({
+    store,
+    gatewayAt,
+    policyOf: ({ config, networkAnswers }) => {
+      const { config: environment } = (config?.environment ?? {}) as { config?: EnvironmentConfig };
+      const policy = environment && networkPolicy(environment.networking, networkAnswers, []);
+      return policy && !reachesNobody(policy) ? policy : null;
+    },
+    secretsOf: async () => ({ env: {}, credentials: [] }),
+    mintTicket: () => randomBytes(32).toString('base64url'),
+    onError: (error, session) => onError(error, session),
+  });
+}
+
+type ApiOptions = Pick<ApiDeps, 'previews' | 'sandbox' | 'isolation' | 'ready' | 'doctor' | 'fleet'> & {
+  closing: AbortController;
+};
+
+export function apiOf({ store, folded, blobs, vault, onError }: Base, { closing, ...deps }: ApiOptions) {
+  return createApi({
+    ...{ store, folded, blobs, vault, now, version, pinSession, ...deps },
+    checks: storeChecks(store),
+    closing: closing.signal,
+    onBug: (error, requestId) => onError(error, requestId),
+  });
+}
+
+/** The SDK takes a tenth of a second to load: not at start, and not in the first message's way either. */
+export function warmUpLater(model: ModelConfig): void {
+  if (model.apiKey !== null) setTimeout(() => void warmUp().catch(() => undefined), warmUpMs).unref();
+}
+
+export const summarizeModule = new URL(`../session/summary${path.extname(import.meta.url)}`, import.meta.url);
+
+export function openStoreOf(dataDir: string): Promise<Store> {
+  return openStore({ directory: path.join(dataDir, 'store'), summarizeModule, now });
+}

@@ -1,0 +1,187 @@
+/**
+ * The gateway of one process: the port's words over live sessions, and the doors by which sandboxes' traffic comes in.
+ * A sandbox is known by its ticket alone; a ticket opens one session, while it is neither old nor forgotten (S2, S4).
+ */
+import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { type ConnectionParts, carry, type Destination } from './connection.ts';
+import { DecisionLog } from './decisions.ts';
+import { answerDns } from './dns.ts';
+import type {
+  Gateway,
+  GatewayObservation,
+  GatewayOpened,
+  GatewayRefusal,
+  GatewaySession,
+} from './gateway.ts';
+import { isProblem } from './pattern.ts';
+import { LiveSession, type SessionSettings } from './session.ts';
+
+/** One sandbox's traffic. Both check the ticket's age each time. */
+export type Doors = {
+  session: string;
+  /** Takes the socket over; `destination` is where it meant to go. */
+  connection(socket: Socket, destination: Destination): void;
+  /** The answer to a DNS packet, or null: send none. */
+  dns(packet: Buffer): Buffer | null;
+};
+
+export type LocalGateway = Gateway & {
+  /** What a ticket opens, or null where it opens nothing (any more). */
+  admit(ticket: string): Doors | null;
+  close(): void;
+};
+
+export type LocalGatewaySettings = SessionSettings & ConnectionParts & { now?: () => number };
+
+type Entry = {
+  live: LiveSession;
+  fence: number;
+  ticketHash: Buffer;
+  ticketIdleMs: number;
+  ticketDiesAtMs: number;
+  usedAtMs: number;
+};
+
+const maxRemembered = 4_096;
+
+class GatewayOfOneProcess implements LocalGateway {
+  readonly #settings: LocalGatewaySettings;
+  readonly #generation = randomUUID();
+  readonly #entries = new Map<string, Entry>();
+  /** Of closed sessions: the fence, so that nobody late opens them again, and what has not been read yet. */
+  readonly #closed = new Map<string, { fence: number; log: DecisionLog }>();
+  readonly #opening = new Map<string, Promise<unknown>>();
+
+  constructor(settings: LocalGatewaySettings) {
+    this.#settings = settings;
+  }
+
+  generation(): Promise<string> {
+    return Promise.resolve(this.#generation);
+  }
+
+  /** One at a time for each session, in the order they came. */
+  async openSession(session: GatewaySession): Promise<GatewayOpened | GatewayRefusal> {
+    const before = this.#opening.get(session.session) ?? Promise.resolve();
+    const opened = before.then(() => this.#open(session));
+    const settled = opened.catch(() => undefined);
+    this.#opening.set(session.session, settled);
+    void settled.then(() => {
+      if (this.#opening.get(session.session) === settled) this.#opening.delete(session.session);
+    });
+    return opened;
+  }
+
+  async #open(session: GatewaySession): Promise<GatewayOpened | GatewayRefusal> {
+    const highest = this.#highestFence(session.session);
+    if (session.fence < highest) return fenced(highest);
+    if (session.ticket.length < 16) {
+      return { refused: 'invalid', message: 'ticket: is shorter than 16 characters' };
+    }
+    const known = this.#entries.get(session.session)?.live;
+    const log = this.#closed.get(session.session)?.log;
+    const live = known ?? (await LiveSession.open(session, this.#settings, log));
+    const problem = isProblem(live) ? live : (known?.replace(session) ?? null);
+    if (problem) return { refused: 'invalid', message: `${problem.field}: ${problem.problem}` };
+    if (isProblem(live)) return { refused: 'invalid', message: 'no session' };
+    // Minting took a moment, in which the session may have been closed by a later owner.
+    const highestNow = this.#highestFence(session.session);
+    if (session.fence < highestNow) {
+      if (!known) live.close();
+      return fenced(highestNow);
+    }
+    const nowMs = this.#now();
+    this.#entries.set(session.session, {
+      live,
+      fence: session.fence,
+      ticketHash: hashOf(session.ticket),
+      ticketIdleMs: session.ticketIdleMs,
+      ticketDiesAtMs: nowMs + session.ticketLifeMs,
+      usedAtMs: nowMs,
+    });
+    this.#closed.delete(session.session);
+    return { authorityPem: live.authority.pem };
+  }
+
+  closeSession(request: { session: string; fence: number }): Promise<Record<string, never> | GatewayRefusal> {
+    const highest = this.#highestFence(request.session);
+    if (request.fence < highest) return Promise.resolve(fenced(highest));
+    const live = this.#entries.get(request.session)?.live;
+    const log = live?.log ?? this.#closed.get(request.session)?.log ?? new DecisionLog(this.#settings);
+    live?.close();
+    this.#entries.delete(request.session);
+    this.#closed.delete(request.session);
+    this.#closed.set(request.session, { fence: request.fence, log });
+    const oldest = this.#closed.keys().next();
+    if (this.#closed.size > maxRemembered && !oldest.done) this.#closed.delete(oldest.value);
+    return Promise.resolve({});
+  }
+
+  async observe(request: {
+    session: string;
+    acknowledge: number;
+    waitMs: number;
+  }): Promise<GatewayObservation[]> {
+    const { session, acknowledge, waitMs } = request;
+    const live = this.#entries.get(session)?.live;
+    const log = live?.log ?? this.#closed.get(session)?.log;
+    const found = (await log?.observe(acknowledge, live ? waitMs : 0)) ?? [];
+    return found.map((one) => ({ session, ...one }));
+  }
+
+  admit(ticket: string): Doors | null {
+    const hash = hashOf(ticket);
+    const entry = [...this.#entries.values()].find((one) => timingSafeEqual(one.ticketHash, hash));
+    if (!entry || !this.#use(entry, hash)) return null;
+    const { live } = entry;
+    // The entry is looked up anew: a session opened again has another ticket, and this one is then worth nothing.
+    const good = () => {
+      const now = this.#entries.get(live.id);
+      return now !== undefined && now.live === live && this.#use(now, hash);
+    };
+    return {
+      session: live.id,
+      connection: (socket, destination) => {
+        if (good()) void carry(live, this.#settings, socket, destination);
+        else socket.on('error', () => undefined).resetAndDestroy();
+      },
+      dns: (packet) => answerDns(packet, (name) => (good() ? live.resolve(name) : null)),
+    };
+  }
+
+  close(): void {
+    for (const { live } of this.#entries.values()) live.close();
+    this.#entries.clear();
+  }
+
+  #use(entry: Entry, hash: Buffer): boolean {
+    const nowMs = this.#now();
+    const good =
+      nowMs < entry.ticketDiesAtMs &&
+      nowMs - entry.usedAtMs < entry.ticketIdleMs &&
+      timingSafeEqual(entry.ticketHash, hash);
+    if (good) entry.usedAtMs = nowMs;
+    return good;
+  }
+
+  #highestFence(session: string): number {
+    return this.#entries.get(session)?.fence ?? this.#closed.get(session)?.fence ?? Number.NEGATIVE_INFINITY;
+  }
+
+  #now(): number {
+    return (this.#settings.now ?? Date.now)();
+  }
+}
+
+export function openLocalGateway(settings: LocalGatewaySettings): LocalGateway {
+  return new GatewayOfOneProcess(settings);
+}
+
+function fenced(highest: number): GatewayRefusal {
+  return { refused: 'fenced', message: `the session was opened or closed with fence ${highest}` };
+}
+
+function hashOf(ticket: string): Buffer {
+  return createHash('sha256').update(ticket).digest();
+}

@@ -101,8 +101,12 @@ export class Server {
   /** With `collectingFlags`: collects garbage in the server, so that what is held is measured. In bytes. */
   collectGarbage(): Promise<number> {
     return new Promise((resolve, reject) => {
-      this.child.once('message', (liveBytes) => resolve(Number(liveBytes)));
-      this.child.once('exit', () => reject(new Error('the server ended')));
+      const onExit = (): void => reject(new Error('the server ended'));
+      this.child.once('message', (liveBytes) => {
+        this.child.off('exit', onExit);
+        resolve(Number(liveBytes));
+      });
+      this.child.once('exit', onExit);
       this.child.send('collect');
     });
   }

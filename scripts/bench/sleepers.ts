@@ -49,6 +49,8 @@ export async function measureSleepers(settings: Settings, sessions: number): Pro
 export type SleepersPlan = { sessions: number; withCommand: number };
 
 const targetMb = 20;
+/** A heap that has worked gives its pages back some time after the work, all threads of it. */
+const longRestMs = 25_000;
 
 /** So many that nothing may be held for each. */
 export async function measureManySleepers(settings: Settings, plan: SleepersPlan): Promise<Figure[]> {
@@ -62,16 +64,15 @@ async function onSqlite(settings: Settings, { sessions, withCommand }: SleepersP
     await makeSleepers(server, texts, { steps: '0' });
   };
   await fill(warmSleepers, warmSessions);
-  const before = await resting(server);
+  const before = await resting(server, longRestMs);
   const startMs = nowMs();
   await fill(sessions - withCommand, withCommand);
   const seconds = (nowMs() - startMs) / 1000;
-  await sleep(pastIdle.idleWithProcessesMs ?? 0);
-  const after = await resting(server);
+  const after = await resting(server, longRestMs);
   await countSleepers(server, sessions + warmSleepers + warmSessions);
   await server.close();
   const name = `${sessions} sleeping sessions, SQLite`;
-  const note = `change of PSS of server and host; all made through the API in ${seconds.toFixed(0)} s, ${withCommand} of them ran a command`;
+  const note = `change of PSS of server and host, each time after ${longRestMs / 1000} s of rest; all made through the API in ${seconds.toFixed(0)} s, ${withCommand} of them ran a command`;
   return [growth(name, before.totalMb, after.totalMb, note), live(before.liveBytes, after.liveBytes)];
 }
 
@@ -83,7 +84,7 @@ async function onPostgres(settings: Settings, { sessions }: SleepersPlan): Promi
   await makeSleepers(api, warmSleepers, { steps: '0' });
   const measured = async (): Promise<{ totalMb: number; liveBytes: number }> => {
     const liveBytes = (await collected(api)) + (await collected(engine));
-    await sleep(1_000);
+    await sleep(longRestMs);
     return { totalMb: memoryOf(fleet.pids).totalMb, liveBytes };
   };
   const before = await measured();
@@ -105,7 +106,7 @@ function growth(name: string, beforeMb: number, afterMb: number, note: string): 
 
 function live(beforeBytes: number, afterBytes: number): Figure {
   return figure('  of it in use', 'MB', [megabytes(afterBytes - beforeBytes)], {
-    note: 'after collection; the rest is heap that is free for others',
+    note: "after collection, in the servers' main threads",
   });
 }
 
@@ -182,13 +183,13 @@ function startedWith(program: string, act: () => unknown): void {
   process.execPath = own;
 }
 
-async function resting(server: Server): Promise<Resting> {
+async function resting(server: Server, restMs = 1_000): Promise<Resting> {
   await until('all sandboxes to go idle', 60_000, async () => {
     await sleep(200);
     return (await memoryNow(server)).processes.length <= restingProcesses;
   });
   const liveBytes = await collected(server);
-  await sleep(1_000);
+  await sleep(restMs);
   return { ...(await memoryNow(server)), liveBytes };
 }
 

@@ -63,7 +63,7 @@ export async function createAuthority(session: string): Promise<Authority> {
     pem: pemOf(certificate),
     contextFor(host) {
       const known = contexts.get(host);
-      if (known) return known;
+      if (known !== undefined) return known;
       const oldest = contexts.keys().next();
       if (contexts.size >= maxContexts && !oldest.done) contexts.delete(oldest.value);
       const made = mintLeaf(host);

@@ -80,7 +80,7 @@ describe('a connection of the sandbox', () => {
     const socket = connect(port, '127.0.0.1');
     socket.write('GET / HTTP/1.1\r\nHost: files.example\r\n\r\n');
     expect(await ending(socket)).toBe('ECONNRESET');
-    const reasons = (await world.decisions()).map(({ reason }) => reason);
+    const reasons = (await world.decisions(3)).map(({ reason }) => reason);
     expect(reasons.join()).toContain('TLS for evil.example');
     expect(reasons.join()).toContain('without a server name');
     expect(reasons.join()).toContain('not a TLS handshake');
@@ -93,7 +93,7 @@ describe('a connection of the sandbox', () => {
       const socket = connect(await world.door(address, 443), '127.0.0.1');
       expect(await ending(socket), address).toBe('ECONNRESET');
     }
-    expect((await world.decisions()).every(({ decision }) => decision === 'denied')).toBe(true);
+    expect((await world.decisions(5)).every(({ decision }) => decision === 'denied')).toBe(true);
   });
 
   it('is reset at an address that is not public, though a rule names it or a name stands for it', async () => {
@@ -103,7 +103,7 @@ describe('a connection of the sandbox', () => {
       const socket = connect(await world.door(address, 8000), '127.0.0.1');
       expect(await ending(socket)).toBe('ECONNRESET');
     }
-    const reasons = (await world.decisions()).map(({ reason }) => reason);
+    const reasons = (await world.decisions(2)).map(({ reason }) => reason);
     expect(reasons).toEqual([expect.stringContaining('not public'), expect.stringContaining('not public')]);
   });
 
@@ -163,7 +163,7 @@ describe('asking', () => {
     await world.allow(policy([], { otherwise: 'ask' }));
     const opening = tlsTo(await world.doorTo(host, 443), { servername: host, ca: world.trusted.pem });
     await expect(opening).rejects.toThrow();
-    const last = (await world.decisions()).concat(await world.decisions()).at(-1);
+    const last = (await world.decisions(2)).at(-1);
     expect(last).toMatchObject({ decision: 'denied', reason: 'nobody allowed it in time' });
   });
 });
@@ -187,7 +187,8 @@ describe('a session', () => {
     await world.allow(policy([rule({ hosts: [host] })]));
     for (const name of ['a', 'b', 'c', 'd', 'e']) expect(world.addressOf(`${name}.evil.example`)).toBeNull();
     expect(world.addressOf(host)).toBeNull();
-    expect(await world.decisions()).toHaveLength(3);
+    expect((await world.decisions(3)).length).toBeGreaterThanOrEqual(3);
+    await world.decisions();
     expect(world.addressOf(host)).toMatch(/^198\.18\./);
   });
 

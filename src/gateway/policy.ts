@@ -5,6 +5,7 @@
  * Semantics (rules.ts decides, property-tested)
  * - A host pattern is a bare name (`example.com`: that name alone), `*.example.com` (one label or more below it, never
  *   the name itself), or an IPv4 address. Compared without case and without a trailing dot. No other wildcard.
+ *   An address is reached by number only where a rule names it, whatever `otherwise` says.
  * - Of all rules that match, deny wins over ask, ask over allow; order means nothing. None matches: `otherwise`.
  * - A rule with `methods` or `paths` speaks of HTTP requests; its host is terminated, and each request is decided.
  *   Bytes that are not HTTP cannot match it.
@@ -17,7 +18,7 @@ export type NetworkRule = {
   id: string;
   effect: RuleEffect;
   hosts: string[];
-  /** Null: 80 and 443. */
+  /** Null: 80 and 443; for a deny, every port. */
   ports: number[] | null;
   /** Upper-case HTTP methods; null: any. */
   methods: string[] | null;

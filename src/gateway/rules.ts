@@ -7,7 +7,7 @@
  */
 import { isIPv4 } from 'node:net';
 import { type FieldProblem, type HostPattern, isProblem, matchesHost, parsePattern } from './pattern.ts';
-import type { BoundCredential, NetworkPolicy, NetworkRule, RuleEffect } from './policy.ts';
+import type { NetworkPolicy, NetworkRule, RuleEffect } from './policy.ts';
 import { matchesPath, type PathPattern, parsePathPattern, readPath } from './request-path.ts';
 
 type Rule = {
@@ -163,13 +163,15 @@ export function speaksOfMethods(rules: Rules, host: string, port: number): boole
 /** Must TLS to this place end in the gateway: for a secret that is bound to it, or a rule about requests? */
 export function needsTermination(
   rules: Rules,
-  credentials: readonly Pick<BoundCredential, 'hosts'>[],
+  credentials: readonly { hosts: readonly HostPattern[] }[],
   host: string,
   port: number,
 ): boolean {
-  const bound = credentials.some((credential) => {
-    const patterns = parseHosts(credential.hosts, 'hosts');
-    return !isProblem(patterns) && patterns.some((pattern) => matchesHost(pattern, host));
-  });
+  const bound = credentials.some((one) => one.hosts.some((pattern) => matchesHost(pattern, host)));
   return bound || decideConnection(rules, host, port).perRequest;
+}
+
+/** Has some rule an IPv4 pattern for this address? Only then may it be reached by address. */
+export function namesAddress(rules: Rules, address: string): boolean {
+  return rules.list.some(({ hosts }) => hosts.some((one) => one.kind === 'address' && one.host === address));
 }

@@ -36,10 +36,23 @@ export function newId(kind: IdKind, nowMs: number = Date.now()): string {
     time = alphabet[rest % 32] + time;
     rest = Math.floor(rest / 32);
   }
-  const random = randomFillSync(new Uint8Array(16));
+  return idPrefixes[kind] + time + freshTail();
+}
+
+const tailBytes = 16;
+/** Drawn in blocks: asking for the bytes of each id by itself costs more than all the rest of it. */
+const block = new Uint8Array(64 * tailBytes);
+let usedBytes = block.length;
+
+function freshTail(): string {
+  if (usedBytes === block.length) {
+    randomFillSync(block);
+    usedBytes = 0;
+  }
   let tail = '';
-  for (const byte of random) tail += alphabet[byte & 31];
-  return idPrefixes[kind] + time + tail;
+  for (const end = usedBytes + tailBytes; usedBytes < end; usedBytes++)
+    tail += alphabet[(block[usedBytes] ?? 0) & 31];
+  return tail;
 }
 
 /** Whether `text` has the form of an id of `kind`. Says nothing about existence. */

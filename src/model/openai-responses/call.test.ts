@@ -76,6 +76,16 @@ describe('a call that works', () => {
     expect(text.join('')).toBe('A long enough text to come in several deltas.');
   });
 
+  it('gets its own answer where others are under way on the same client', async () => {
+    const model = await rehearse(({ userText }) => ({ text: `You said ${userText}.`, deltaChars: 4 }));
+    const names = ['one', 'two', 'three', 'four'];
+    const outcomes = await Promise.all(names.map((name) => call(model, [user(name)])));
+    for (const [at, name] of names.entries()) {
+      const said = JSON.stringify(completed(outcomes[at] as ModelOutcome).output);
+      expect(names.filter((one) => said.includes(one))).toEqual([name]);
+    }
+  });
+
   it('sends exactly the rendered bytes, and no byte of the SDK’s own body', async () => {
     const model = await rehearse(() => ({ text: 'ok' }));
     const rendered = model.render({ prefix, history: [user('Grüße 🌍 \u2028 "quoted"')] });

@@ -45,7 +45,7 @@ export async function performCall(
   const wire = { badBytes: false };
   const listen = listener(options, apiKey);
   try {
-    const events = await openStream(sdk, connection, rendered, watch, wire);
+    const events = await openStream(sdk, connection, { rendered, watch, wire });
     await readStream(events, reading, listen, options.signal, watch);
   } catch (error) {
     if (listen.bug !== null) throw listen.bug.error;
@@ -136,14 +136,24 @@ async function readStream(
   }
 }
 
-async function openStream(
-  sdk: Sdk,
-  connection: Connection,
-  rendered: RenderedRequest,
-  watch: Watch,
-  wire: { badBytes: boolean },
-): Promise<AsyncIterable<unknown>> {
-  const client: OpenAI = new sdk.OpenAI({
+/** One call, as the client's `fetch` is handed it. */
+type Call = { rendered: RenderedRequest; watch: Watch; wire: { badBytes: boolean } };
+
+function openStream(sdk: Sdk, connection: Connection, call: Call): Promise<AsyncIterable<unknown>> {
+  const client = clients.get(connection) ?? makeClient(sdk, connection);
+  // Our member of the options comes back in what the client hands to `fetch`.
+  const fetchOptions = { call } as object;
+  return client.responses.create(
+    { model: 'stub', input: [], stream: true },
+    { signal: call.watch.signal, fetchOptions },
+  );
+}
+
+/** One for all calls of a connection: to make a client costs more than to make a request. */
+const clients = new WeakMap<Connection, OpenAI>();
+
+function makeClient(sdk: Sdk, connection: Connection): OpenAI {
+  const client = new sdk.OpenAI({
     apiKey: connection.apiKey,
     // What the environment says about accounts is not ours to pass on silently.
     organization: null,
@@ -154,20 +164,24 @@ async function openStream(
     timeout: sdkTimeoutMs,
     logLevel: 'off',
     fetch: async (url, init) => {
+      const { call } = init as { call: Call };
+      const { rendered, watch, wire } = call;
       watch.enter('connect');
       const response = await connection.transport({
         url: String(url instanceof Request ? url.url : url),
         method: init?.method ?? 'POST',
         headers: wireHeaders(init?.headers),
         body: rendered.body,
-        signal: AbortSignal.any([watch.signal, ...(init?.signal ? [init.signal] : [])]),
+        // Not the client's: it follows ours, and where it goes ahead it cancels the body.
+        signal: watch.signal,
         onConnected: () => watch.enter('first_byte'),
       });
       watch.enter('idle');
       return watched(response, watch, wire);
     },
   });
-  return client.responses.create({ model: 'stub', input: [], stream: true }, { signal: watch.signal });
+  clients.set(connection, client);
+  return client;
 }
 
 function wireHeaders(headers: ConstructorParameters<typeof Headers>[0]): Record<string, string> {

@@ -127,6 +127,17 @@ async function failOver(): Promise<void> {
   way.cut();
 }
 
+const eventsNamed = 'SELECT id FROM events WHERE id = ANY($1)';
+
+/** How many commits wait for the standby. */
+async function waiting(): Promise<number> {
+  const rows = await primary.query(
+    'postgres',
+    `SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'`,
+  );
+  return rows.length;
+}
+
 /** A standby that was there before may be asked for nothing while it only follows. */
 async function answers(): Promise<void> {
   await until(() =>
@@ -167,6 +178,45 @@ it('a synchronous standby that is promoted has every acknowledged input and ever
   await store.reapDead();
   expect(await claimAgain(again)).toBeGreaterThan(fence);
   expect(await store.append(appendOf('driven', { fence }))).toMatchObject({ status: 'fenced' });
+});
+
+it('what no standby has is not acknowledged either when the primary restarts meanwhile and shows it', async () => {
+  await primary.waitForStandby();
+  await create(store, 'a');
+  line.swallow();
+  const input = draft();
+  const birth = draft();
+  const sends = [
+    appendOf('a', { events: [input], request: { key: 'k', hash: 'h' } }),
+    appendOf('b', { events: [birth], request: { key: 'k', hash: 'h' }, create: true }),
+  ];
+  let acknowledged = 0;
+  const send = (through: Store): Promise<void>[] =>
+    sends.map((append) =>
+      through.append(append).then(
+        ({ status }) => {
+          if (status === 'ok' || status === 'duplicate') acknowledged += 1;
+        },
+        () => undefined,
+      ),
+    );
+  const sending = send(store);
+  await until(async () => (await waiting()) === sends.length);
+  await primary.kill();
+  await primary.boot();
+  // Recovery makes them rows like any other: the one who sent them looks for them, and another one sends them again.
+  const ids = [[input.id, birth.id]];
+  expect(await primary.query(databaseOf(directory), eventsNamed, ids)).toHaveLength(2);
+  const other = await open(directory, { databaseUrl: primary.url(databaseOf(directory), way.address) });
+  sending.push(...send(other));
+  await until(async () => acknowledged > 0 || (await waiting()) > sends.length);
+  await sleep(500);
+  expect(acknowledged).toBe(0);
+  line.heal();
+  await Promise.all(sending);
+  expect(acknowledged).toBe(sending.length);
+  expect(await standby.query(databaseOf(directory), eventsNamed, ids)).toHaveLength(2);
+  await other.close();
 });
 
 it('an asynchronous standby that is promoted loses acknowledged inputs and takes fences back, and it is seen', async () => {

@@ -171,6 +171,8 @@ export class GroupCommit {
     // Rows first: an append that is committed in between then shows as a moved row, never as a key that is missing.
     const records = await run<StreamRecord>(connection, 'streamsNamed', [texts(stale)]);
     const found = await lookUp(connection, waiting);
+    // Written by an earlier try, and maybe on no standby yet: saying so waits for that as the first answer would have.
+    if (found.requests.size > 0 || found.events.size > 0) await run(connection, 'confirm', [texts(stale)]);
     const byStream = new Map(records.map((record) => [record.stream, baseOf(keys, record)]));
     for (const stream of stale) {
       const base = byStream.get(stream) ?? null;

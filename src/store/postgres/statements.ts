@@ -82,6 +82,9 @@ const sql = {
     WHERE n.stream = $1 AND n.seq <= s.head`,
   eraseSnapshot: `DELETE FROM snapshots WHERE stream = $1`,
 
+  // A commit, which waits for whatever was committed before it to be where commits have to be.
+  confirm: `SELECT stream FROM streams WHERE stream = ANY($1::text[]) ORDER BY stream FOR KEY SHARE`,
+
   readEvents: `SELECT ${eventColumns} FROM events WHERE stream = $1 AND seq > $2::int8 ORDER BY seq LIMIT $3::int8`,
   readEvent: `SELECT ${eventColumns} FROM events WHERE stream = $1 AND id = $2`,
   eventsNamed: `SELECT e.stream, e.id, e.seq, e.time FROM unnest($1::text[], $2::text[]) AS n(stream, id)

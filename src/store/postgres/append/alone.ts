@@ -21,11 +21,14 @@ import { write } from './write.ts';
 /** `after`: the stream as it is now, where that is known. */
 export type Ending = { result: AppendResult; after: Base | null } | 'again';
 
-/** Keeps nothing of a transaction that does not end in `ok`. */
+/**
+ * Keeps nothing of a transaction that does not end in `ok`. A repeated request has nothing to keep but its row's lock, and
+ * is committed for that: the commit waits for the standby, where the first one may not be yet.
+ */
 export function appendAlone(database: Database, waiting: Waiting): Promise<Ending> {
   return database.pool.transaction(async (connection, abandon) => {
     const ending = await attempt(database, connection, waiting);
-    if (ending === 'again' || ending.result.status !== 'ok') abandon();
+    if (ending === 'again' || !['ok', 'duplicate'].includes(ending.result.status)) abandon();
     else if (failpoints.on) await failpoint('store.before-commit');
     return ending;
   });

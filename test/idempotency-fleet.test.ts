@@ -30,7 +30,11 @@ async function ask(
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (key !== undefined) headers['idempotency-key'] = key;
   try {
-    const response = await fetch(url + place, { method, headers, body: body === undefined ? null : JSON.stringify(body) });
+    const response = await fetch(url + place, {
+      method,
+      headers,
+      body: body === undefined ? null : JSON.stringify(body),
+    });
     return { status: response.status, body: (await response.json()) as Answer['body'] };
   } catch {
     return null;

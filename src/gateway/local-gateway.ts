@@ -32,7 +32,12 @@ export type LocalGateway = Gateway & {
   close(): void;
 };
 
-export type LocalGatewaySettings = SessionSettings & ConnectionParts & { now?: () => number };
+export type LocalGatewaySettings = SessionSettings &
+  ConnectionParts & {
+    now?: () => number;
+    /** The operator's authorities (PEM): what is tunnelled is verified in the sandbox, which must know them, too. */
+    operatorAuthorities?: string;
+  };
 
 type Entry = {
   live: LiveSession;
@@ -101,7 +106,7 @@ class GatewayOfOneProcess implements LocalGateway {
       usedAtMs: nowMs,
     });
     this.#closed.delete(session.session);
-    return { authorityPem: live.authority.pem };
+    return { authorityPem: `${live.authority.pem}${this.#settings.operatorAuthorities ?? ''}` };
   }
 
   closeSession(request: { session: string; fence: number }): Promise<Record<string, never> | GatewayRefusal> {
@@ -122,11 +127,14 @@ class GatewayOfOneProcess implements LocalGateway {
     session: string;
     acknowledge: number;
     waitMs: number;
-  }): Promise<GatewayObservation[]> {
+  }): Promise<GatewayObservation[] | GatewayRefusal> {
     const { session, acknowledge, waitMs } = request;
     const live = this.#entries.get(session)?.live;
     const log = live?.log ?? this.#closed.get(session)?.log;
     const found = (await log?.observe(acknowledge, live ? waitMs : 0)) ?? [];
+    // Whoever waits for more of a session that is gone would ask for ever.
+    if (!live && found.length === 0)
+      return { refused: 'unknown_session', message: `${session} is not open here` };
     return found.map((one) => ({ session, ...one }));
   }
 

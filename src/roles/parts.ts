@@ -105,7 +105,15 @@ export function brainOf(base: Base, options: BrainOptions) {
   return {
     engine,
     networks,
-    workspaces: new Workspaces({ store, folded, blobs, executor: fleet, limits, networks, tenant: defaultTenant }),
+    workspaces: new Workspaces({
+      store,
+      folded,
+      blobs,
+      executor: fleet,
+      limits,
+      networks,
+      tenant: defaultTenant,
+    }),
     errands: new Errands({
       ...{ store, executor: fleet, onError: (error: unknown) => onError(error, 'errands') },
       ...(losses ? { losses } : {}),

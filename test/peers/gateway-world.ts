@@ -127,6 +127,7 @@ export class World {
     const seen: NetworkDecision[] = [];
     for (let tries = 0; seen.length < atLeast && tries < 50; tries += 1) {
       const found = await this.gateway.observe({ session: 'ses_1', acknowledge: this.#read, waitMs: 200 });
+      if ('refused' in found) throw new Error(found.message);
       this.#read = found.at(-1)?.seq ?? this.#read;
       seen.push(...found.map(({ decision }) => decision));
     }

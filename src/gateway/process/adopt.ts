@@ -2,9 +2,10 @@
  * Finding the gateway of a state folder, or starting it: only once a session needs one, for it costs memory. It outlives
  * us by its grace time, as the host does, so that a command that downloads goes on while an engine is replaced.
  */
-import { createHash } from 'node:crypto';
+
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -36,14 +37,20 @@ const defaultStartMs = 10_000;
 export class OwnGateway {
   readonly client: GatewayClient;
 
+  readonly #stateDir: string;
+
   constructor(place: GatewayPlace) {
+    this.#stateDir = place.stateDir;
     this.client = new GatewayClient(() => dialOrStart(place));
   }
 
   /** One that is needed by work under way waits for the next server; an idle one ends with us (S5). */
   async leave(isBusy: boolean): Promise<void> {
-    if (this.client.isConnected && !isBusy) await this.client.shutdown().catch(() => undefined);
+    const isEnding = this.client.isConnected && !isBusy;
+    if (isEnding) await this.client.shutdown().catch(() => undefined);
     await this.client.close();
+    // Below a folder that is not the gateway's own to change.
+    if (isEnding) rmSync(captureFolder(this.#stateDir), { recursive: true, force: true });
   }
 }
 

@@ -17,6 +17,9 @@ import { type Doors, openLocalGateway } from '../local-gateway.ts';
 import { openUpstream } from '../upstream.ts';
 import { Owners } from './owners.ts';
 
+const noFront = {
+  serveHttp: ({ socket }: { socket: import('node:net').Socket }) => void socket.destroy(),
+} as never;
 const exitUsage = 64;
 const exitTaken = 75;
 const defaultGraceMs = '120000';
@@ -73,10 +76,13 @@ async function main(): Promise<void> {
   makeCaptureFolder(captureDir, uid);
   // Through a descriptor: the package may lie where only root can look.
   const netprep = `/proc/self/fd/${openSync(options.netprep, 'r')}`;
-  const authorities = options.authorities === undefined ? [] : [readFileSync(options.authorities, 'utf8')];
+  const authorities =
+    options.authorities === undefined ? [] : [`${readFileSync(options.authorities, 'utf8').trimEnd()}\n`];
   const socket = path.join(stateDir, 'gateway.sock');
   rmSync(socket, { force: true });
-  const server = createServer();
+  // Who dials while we start is served as soon as there is somebody to serve it.
+  const ready = Promise.withResolvers<Owners>();
+  const server = createServer((connection) => void ready.promise.then((owners) => owners.serve(connection)));
   const mask = process.umask(0o177);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -92,7 +98,7 @@ async function main(): Promise<void> {
     privateRanges: options['private-network'],
     extraAuthorities: authorities,
   });
-  const gateway = openLocalGateway({ upstream });
+  const gateway = openLocalGateway({ upstream, front: noFront, operatorAuthorities: authorities.join('') });
   const doors = new Map<string, Doors>();
   const capture = await Capture.start({
     netprep,
@@ -116,15 +122,15 @@ async function main(): Promise<void> {
     },
     onReleased: ({ session }) => doors.delete(session),
   });
+  // The socket's name stays: its folder may be root's, and whoever holds the lock next takes it away.
   const end = (): void => {
-    rmSync(socket, { force: true });
     server.close();
     gateway.close();
     lock.release();
     void Promise.all([capture.close(), lock.lost]).then(() => process.exit(0));
   };
   const owners = new Owners(gateway, { graceMs: Number(options['owner-grace-ms']), onAbandoned: end });
-  server.on('connection', (connection) => owners.serve(connection));
+  ready.resolve(owners);
   void lock.lost.then(end);
   process.on('SIGTERM', end);
   process.on('SIGINT', end);

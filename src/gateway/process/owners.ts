@@ -1,6 +1,6 @@
 /** Who holds this gateway: it outlives its owners by the grace time only (S5). */
 import type { Duplex } from 'node:stream';
-import { type RpcPeer } from '../../link/rpc.ts';
+import type { RpcPeer } from '../../link/rpc.ts';
 import type { Gateway } from '../gateway.ts';
 import { serveGateway } from './serve.ts';
 

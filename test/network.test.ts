@@ -1,0 +1,142 @@
+/**
+ * A session on the network, whole: real server, engine, host, sandbox, gateway process; hosts on loopback that the operator
+ * has named. Default deny, and what was let through is in the log (S2). The model is the rehearsal and runs what it is told.
+ */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { createServer as createTcpServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
+import type { Reply, Turn } from '../rehearsal/script.ts';
+import { createAuthority } from '../src/gateway/authority.ts';
+import { type RunningServer, startServer } from '../src/main.ts';
+
+function script(turn: Turn): Reply {
+  if (turn.lastToolOutput) return { text: turn.lastToolOutput.text };
+  return { toolCalls: [{ name: 'bash', arguments: { command: turn.userText } }] };
+}
+
+let directory: string;
+let model: Rehearsal;
+let server: RunningServer;
+let upstream: Server;
+let agentId: string;
+/** What the world saw: method, host and path of each request. */
+const seen: string[] = [];
+
+type Json = Record<string, any>;
+
+async function api(method: string, where: string, body?: unknown): Promise<Json> {
+  const response = await fetch(new URL(where, server.url), {
+    method,
+    headers: { authorization: `Bearer ${server.apiKey}`, 'content-type': 'application/json' },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  const answer = (await response.json()) as Json;
+  if (!response.ok) throw new Error(`${method} ${where}: ${response.status} ${JSON.stringify(answer)}`);
+  return answer;
+}
+
+async function environment(networking: object): Promise<string> {
+  const name = `room ${Math.random()}`;
+  return (await api('POST', '/v1/environments', { name, config: { type: 'cloud', networking } })).id;
+}
+
+async function session(networking: object): Promise<string> {
+  const made = { agent: agentId, environment_id: await environment(networking) };
+  return (await api('POST', '/v1/sessions', made)).id;
+}
+
+async function events(id: string): Promise<Json[]> {
+  return (await api('GET', `/v1/sessions/${id}/events?limit=1000`)).data;
+}
+
+/** Sends a command and gives what it printed. */
+async function run(id: string, command: string): Promise<string> {
+  const before = (await events(id)).filter((one) => one.type === 'session.status_idle').length;
+  await api('POST', `/v1/sessions/${id}/events`, {
+    events: [{ type: 'user.message', content: [{ type: 'text', text: command }] }],
+  });
+  for (let tries = 0; tries < 600; tries++) {
+    const all = await events(id);
+    if (all.filter((one) => one.type === 'session.status_idle').length > before)
+      return all.findLast((one) => one.type === 'agent.message')?.content[0].text;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error('the turn did not end');
+}
+
+async function decisions(id: string, atLeast: number): Promise<Json[]> {
+  for (let tries = 0; ; tries++) {
+    const found = (await events(id)).filter((one) => one.type === 'network.decision');
+    if (found.length >= atLeast || tries > 100) return found;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+beforeAll(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'scriptorium-network-'));
+  const authority = await createAuthority('the world');
+  await writeFile(path.join(directory, 'world.pem'), authority.pem);
+  upstream = createServer(
+    {
+      SNICallback: (name, done) =>
+        void authority.contextFor(name).then((context) => done(null, context), done),
+    },
+    (request, response) => {
+      seen.push(`${request.method} ${request.headers.host} ${request.url}`);
+      response.end(`hello from ${request.headers.host}\n`);
+    },
+  );
+  await new Promise<void>((resolve) => upstream.listen(0, '127.0.0.1', resolve));
+  const { port } = upstream.address() as AddressInfo;
+  model = await startRehearsal({ script, port: 0 });
+  server = await startServer({
+    dataDir: path.join(directory, 'data'),
+    port: 0,
+    model: { baseURL: model.url, apiKey: 'sk-rehearsal' },
+    network: {
+      pins: ['good.example', 'other.example', 'new.example'].map((name) => `${name}=127.0.0.1:${port}`),
+      authoritiesFile: path.join(directory, 'world.pem'),
+    },
+  });
+  const tools = [
+    { type: 'agent_toolset_20260401', default_config: { permission_policy: { type: 'always_allow' } } },
+  ];
+  agentId = (await api('POST', '/v1/agents', { name: 'Scribe', model: 'gpt-5.2-codex', tools })).id;
+}, 120_000);
+
+afterAll(async () => {
+  await server?.close();
+  await model?.stop();
+  upstream?.close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+it('an allowed host is reached without proxy variables, every other is not, and both are in the log (S2)', async () => {
+  const id = await session({ type: 'limited', allowed_hosts: ['good.example'] });
+  const said = await run(
+    id,
+    'env | grep -i proxy; curl -sS https://good.example/a; curl -sS -m 5 https://other.example/b; ' +
+      'curl -sS -m 5 https://93.184.216.34/; curl -sS -m 5 http://169.254.169.254/latest/; echo end',
+  );
+  expect(said).toContain('hello from good.example');
+  expect(said).not.toContain('hello from other.example');
+  expect(said).toContain('end');
+  expect(seen).toContain('GET good.example /a');
+  expect(seen.join()).not.toContain('other.example');
+  const all = await decisions(id, 4);
+  expect(all).toContainEqual(
+    expect.objectContaining({
+      decision: 'allowed',
+      host: 'good.example',
+      port: 443,
+      rule: 'allowed_hosts[0]',
+    }),
+  );
+  expect(all).toContainEqual(expect.objectContaining({ decision: 'denied', host: 'other.example' }));
+  expect(all).toContainEqual(expect.objectContaining({ decision: 'denied', host: '169.254.169.254' }));
+});

@@ -5,7 +5,6 @@
  * finds running or starts. `startRole` is one process of many on a shared store: api, engine or both; `startHostRole` is a
  * machine that lends them its sandboxes. All are the same parts.
  */
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { createApi } from './api/app.ts';
 import type { ApiDeps } from './api/deps.ts';
@@ -39,6 +38,7 @@ import { connectHost, leaveHost } from './sandbox/host/adopt.ts';
 import type { JoinedHostOptions } from './sandbox/host/run.ts';
 import { hostNameOf, mintHostToken, readClusterSecret } from './sandbox/link/secret.ts';
 import { listenForLinks, showAddress } from './sandbox/link/tls.ts';
+import { makeDurableDirectory } from './store/durable-files.ts';
 import { openBlobs, openStore } from './store/open.ts';
 import type { Blobs, Store } from './store/store.ts';
 
@@ -100,7 +100,7 @@ type Base = {
 /** Rejects with `StoreLocked` where another server has the data directory, and where the port or a file cannot be had. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const dataDir = path.resolve(options.dataDir);
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  makeDurableDirectory(dataDir, 0o700);
   const store = await openStoreOf(dataDir);
   const undo: (() => unknown)[] = [() => store.close()];
   try {
@@ -244,7 +244,7 @@ export type RunningRole = {
 /** One process of a fleet on Postgres: api, engine or both. */
 export async function startRole(options: RoleOptions): Promise<RunningRole> {
   const secret = readClusterSecret(options.clusterSecretFile);
-  await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
+  makeDurableDirectory(options.dataDir, 0o700);
   const { databaseUrl, masterKeyFile } = options;
   const store = await openStore({ databaseUrl, masterKeyFile, summarizeModule, now });
   const undo: (() => unknown)[] = [() => store.close()];

@@ -15,16 +15,28 @@ export function scrub(text: string, secrets: readonly string[]): string {
     encodeURIComponent(secret),
     new URLSearchParams({ s: secret }).toString().slice(2),
     JSON.stringify(secret).slice(1, -1),
-    Buffer.from(secret).toString('base64'),
-    Buffer.from(secret).toString('base64').replace(/=+$/, ''),
-    Buffer.from(secret).toString('base64url'),
     Buffer.from(secret).toString('hex'),
+    ...base64Forms(secret),
   ]);
   // Longer ones first: a form that holds another one is taken out whole.
   const longest = [...new Set(forms)].filter((form) => form !== '').sort((a, b) => b.length - a.length);
   let clean = text;
   for (const form of longest) clean = clean.replaceAll(form, redacted);
   return clean;
+}
+
+const shortestForm = 6;
+
+/** Also within a longer text (`Basic` of user and password): what is the same of it at each of the three alignments. */
+function base64Forms(secret: string): string[] {
+  const inner = [0, 1, 2].map((skip) => {
+    const text = Buffer.from('x'.repeat(skip) + secret).toString('base64');
+    return text.slice(skip === 0 ? 0 : 4, Math.floor((skip + Buffer.byteLength(secret)) / 3) * 4);
+  });
+  const whole = Buffer.from(secret).toString('base64');
+  const forms = [whole, whole.replace(/=+$/, ''), ...inner];
+  const both = forms.flatMap((form) => [form, form.replaceAll('+', '-').replaceAll('/', '_')]);
+  return both.filter((form) => form.length >= shortestForm);
 }
 
 /** What an operator may see of an answer. Scrubbed before it is cut, so that no half of a secret is left at the end. */

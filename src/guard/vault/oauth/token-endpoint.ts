@@ -54,7 +54,8 @@ export async function askForToken(
   if (answer.kind !== 'response')
     return { kind: 'failed', message: `the token endpoint: ${answer.message}`, shown: null };
   const basic = request.headers.authorization?.split(' ')[1];
-  const shown = shownResponse(answer, [...Object.values(fields), ...(basic ? [basic] : [])]);
+  const sent = [...Object.values(fields), ...(basic ? [basic] : [])];
+  const shown = shownResponse(answer, sent);
   const said = parsed(answer.body);
   if (answer.status !== 200) {
     const message = `the token endpoint answered ${answer.status}${errorCodeOf(said)}`;
@@ -70,7 +71,7 @@ export async function askForToken(
     accessToken: access_token,
     refreshToken: refresh_token ?? null,
     expiresInMs: expires_in == null ? null : expires_in * 1000,
-    shown: shownResponse(answer, [...Object.values(fields), access_token, refresh_token ?? '']),
+    shown: shownResponse(answer, [...sent, access_token, refresh_token ?? '']),
   };
 }
 

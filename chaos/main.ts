@@ -5,7 +5,7 @@
  * Exit code: 0 every promise held, 1 one did not, 2 wrongly asked. Loopback only. Whatever happens, no process that was
  * started is left, and the folder of the run stays only where something broke.
  */
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -88,9 +88,22 @@ process.stdout.write(values.json ? `${JSON.stringify(report)}\n` : `${asText(opt
 if (isHeld(result) && !values.keep) rmSync(folder, { recursive: true, force: true });
 else {
   writeFileSync(path.join(folder, 'report.json'), JSON.stringify(report, null, 2));
-  // A database of the run is gone by now: these are its logs.
-  const { evidence, strikes, deaths } = result;
-  writeFileSync(path.join(folder, 'evidence.json'), JSON.stringify({ strikes, deaths, ...evidence }));
+  keepEvidence();
   options.say(`all of it is in ${folder}`);
 }
 process.exit(isHeld(result) ? 0 : 1);
+
+/** A database of the run is gone by now: these are its logs, a line each; all that is known of a session that broke. */
+function keepEvidence(): void {
+  const { evidence, strikes, deaths, verdict } = result;
+  const file = path.join(folder, 'evidence.jsonl');
+  const write = (line: object): void => appendFileSync(file, `${JSON.stringify(line)}\n`);
+  write({ strikes, deaths });
+  const broken = new Set(verdict.violations.map(({ session }) => session));
+  for (const { listed, ...session } of evidence.sessions) {
+    write({ ...session, ...(broken.has(session.id) ? { listed } : {}) });
+    const readers = evidence.readers.filter((reader) => reader.session === session.id);
+    if (broken.has(session.id)) for (const reader of readers) write(reader);
+  }
+  for (const input of evidence.inputs) if (broken.has(input.session)) write(input);
+}

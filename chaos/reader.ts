@@ -15,6 +15,8 @@ export type ReaderOptions = {
   name: string;
   /** When to hang up next, from now; null: never by itself. */
   hangUpAfterMs(): number | null;
+  /** What several readers see alike is kept once; `words` are the group's, as they came. */
+  share(group: Group, words: string): Group;
   onGroup(group: Group): void;
 };
 
@@ -81,6 +83,7 @@ export class Reader {
     const decoder = new TextDecoder();
     let rest = '';
     let waiting: Frame[] = [];
+    let words = '';
     for await (const chunk of body) {
       const blocks = (rest + decoder.decode(chunk, { stream: true })).split('\n\n');
       rest = blocks.pop() ?? '';
@@ -89,9 +92,11 @@ export class Reader {
         if (frame === null) continue;
         if (frame.type === 'error') return;
         waiting.push({ type: frame.type, data: frame.data });
+        words += block;
         if (frame.seq === null) continue;
-        const group = { seq: frame.seq, frames: waiting };
+        const group = this.#options.share({ seq: frame.seq, frames: waiting }, words);
         waiting = [];
+        words = '';
         this.groups.push(group);
         this.#options.onGroup(group);
       }

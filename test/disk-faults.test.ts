@@ -194,6 +194,31 @@ async function commandsThenPowerCut(disk: Disk, rig: Rig): Promise<StartProcess[
   return seen;
 }
 
+describe.runIf(canRun)('a host whose journal cannot be synced', () => {
+  it(
+    'runs no command that it could not journal, nor any other of that session until it is started anew',
+    patience,
+    async () => {
+      const disk = newDisk();
+      const rig = await hostOn(disk);
+      await rig.create('s');
+      await rig.create('other');
+      expect(await rig.sh('s', 'echo before >> ran')).toMatchObject({ process: { state: 'exited' } });
+      disk.break('/sessions/s/journal$');
+      await expect(rig.sh('s', 'echo broken >> ran')).rejects.toThrow(/EIO/);
+      expect(await rig.sh('other', 'echo works')).toMatchObject({ stdout: 'works\n' });
+      disk.repair();
+      // A journal that may lie is worse than none.
+      await expect(rig.sh('s', 'echo repaired >> ran')).rejects.toThrow(/EIO/);
+      await rig.killHost();
+      await rig.reach();
+      await rig.create('s');
+      expect(await rig.sh('s', 'cat ran')).toMatchObject({ stdout: 'before\n' });
+      await rig.close();
+    },
+  );
+});
+
 describe.runIf(canRun)('power loss under a host', () => {
   it(
     'leaves every command that was seen to run in the journal, and none of them runs again',

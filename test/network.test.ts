@@ -5,7 +5,6 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -27,7 +26,8 @@ let agentId: string;
 /** What the world saw: method, host and path of each request. */
 const seen: string[] = [];
 
-type Json = Record<string, any>;
+/** What this test reads of answers and events. */
+type Json = { id: string; type: string; data: Json[]; content: { text: string }[] };
 
 async function api(method: string, where: string, body?: unknown): Promise<Json> {
   const response = await fetch(new URL(where, server.url), {
@@ -63,7 +63,7 @@ async function run(id: string, command: string): Promise<string> {
   for (let tries = 0; tries < 600; tries++) {
     const all = await events(id);
     if (all.filter((one) => one.type === 'session.status_idle').length > before)
-      return all.findLast((one) => one.type === 'agent.message')?.content[0].text;
+      return all.findLast((one) => one.type === 'agent.message')?.content[0]?.text ?? '';
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new Error('the turn did not end');

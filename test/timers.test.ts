@@ -13,7 +13,7 @@ import * as sqlite from '../src/store/sqlite/engine-under-test.ts';
 import type { Claim, Store } from '../src/store/store.ts';
 import { PostgresServer } from './peers/postgres-server.ts';
 
-const patience = { timeout: 120_000 };
+const patience = { timeout: 240_000 };
 const timers = 10_000;
 const atOnce = 64;
 const dueMs = Date.parse('2026-03-01T12:00:00.000Z');

@@ -29,24 +29,14 @@ import { measureFrozen, measureTakeover } from './takeover.ts';
 import { measureWatchers } from './watchers.ts';
 import { measureWaterfall } from './waterfall.ts';
 
-const partNames = [
-  'steps',
-  'messages',
-  'sandbox',
-  'start',
-  'memory',
-  'recovery',
-  'store',
-  'appends',
-  'takeover',
-  'frozen',
-  'sleepers',
-  'watchers',
-];
+/** A minute or more each; all but the watchers need a Postgres. */
+const longParts = ['appends', 'takeover', 'frozen', 'sleepers', 'watchers'];
+const partNames = ['steps', 'messages', 'sandbox', 'start', 'memory', 'recovery', 'store', ...longParts];
 
 const usage = `Usage: npm run bench -- [options]
 
-  --quick            under a minute: smaller samples, a shorter long session
+  --quick            about a minute: smaller samples, a shorter long session, without ${longParts.join(', ')}
+                     unless --only names them
   --only <names>     some of: ${partNames.join(', ')} (comma-separated)
   --codex            also installs @openai/codex from npm into a temporary folder and measures it beside us
   --profile <dir>    writes CPU profiles of the servers of steps and watchers
@@ -136,10 +126,11 @@ async function bench(plan: Plan): Promise<void> {
   const loadBefore = loadavg();
   const isIsolated = hasBubblewrap();
   const peer = await Peer.start();
-  const wanted = values.only?.split(',');
+  const usual = values.quick ? partNames.filter((name) => !longParts.includes(name)) : partNames;
+  const wanted = values.only?.split(',') ?? usual;
   const figures: Figure[] = [];
   for (const { name, measure } of partsOf(plan, peer, isIsolated)) {
-    if (wanted !== undefined && !wanted.includes(name) && name !== 'codex') continue;
+    if (!wanted.includes(name) && name !== 'codex') continue;
     if (!values.json) process.stderr.write(`bench: ${name} …\n`);
     try {
       figures.push(...(await measure()));

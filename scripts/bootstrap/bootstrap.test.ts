@@ -98,7 +98,7 @@ describe('modules', () => {
 
 describe.skipIf(process.platform !== 'linux')('system packages', () => {
   it('touches no package manager when everything is there', () => {
-    for (const name of ['bwrap', 'cc', 'git', 'apt-get']) fake(name);
+    for (const name of ['bwrap', 'cc', 'git', 'nft', 'apt-get']) fake(name);
     process.env.PATH = bin;
     installSystem(root, say);
     expect(missingPrograms()).toEqual([]);
@@ -111,7 +111,7 @@ describe.skipIf(process.platform !== 'linux')('system packages', () => {
     installSystem(root, say);
     expect(calls().map((call) => call.replace(/ --?[a-z-]+/g, ''))).toEqual([
       'apt-get update',
-      'apt-get install bubblewrap gcc libc6-dev',
+      'apt-get install bubblewrap gcc nftables libc6-dev',
     ]);
   });
 
@@ -144,7 +144,7 @@ describe.skipIf(process.platform !== 'linux')('system packages', () => {
   it('names what is missing where there is no package manager, and goes on', () => {
     process.env.PATH = bin;
     installSystem(root, say);
-    expect(said).toEqual([expect.stringContaining('missing: bwrap, cc, git, libc')]);
+    expect(said).toEqual([expect.stringContaining('missing: bwrap, cc, git, nft, libc')]);
   });
 });
 

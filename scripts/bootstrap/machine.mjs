@@ -15,8 +15,11 @@ export class BootstrapError extends Error {
 
 /** The absolute path of a program on PATH, or undefined. */
 export function findProgram(name) {
-  for (const folder of (process.env.PATH ?? '').split(path.delimiter)) {
-    if (!path.isAbsolute(folder)) continue;
+  // What only root needs lies beside what everybody does, and off a plain user's PATH.
+  const folders = (process.env.PATH ?? '').split(path.delimiter).filter((folder) => path.isAbsolute(folder));
+  const besides = folders.filter((folder) => path.basename(folder) === 'bin');
+  const sbin = besides.map((folder) => path.join(folder, '..', 'sbin'));
+  for (const folder of [...folders, ...sbin]) {
     const candidate = path.join(folder, name);
     try {
       accessSync(candidate, constants.X_OK);

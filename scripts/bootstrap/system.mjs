@@ -13,7 +13,14 @@ const MANAGERS = [
     program: 'apt-get',
     refresh: ['update', '-qq'],
     install: ['install', '-y', '-qq', '--no-install-recommends'],
-    packages: { bwrap: 'bubblewrap', cc: 'gcc', libc: 'libc6-dev', git: 'git', postgres: 'postgresql' },
+    packages: {
+      bwrap: 'bubblewrap',
+      cc: 'gcc',
+      libc: 'libc6-dev',
+      git: 'git',
+      nft: 'nftables',
+      postgres: 'postgresql',
+    },
     prepare: { postgres: keepFromCreatingACluster },
   },
   {
@@ -24,6 +31,7 @@ const MANAGERS = [
       cc: 'gcc',
       libc: 'glibc-devel glibc-static',
       git: 'git-core',
+      nft: 'nftables',
       postgres: 'postgresql-server',
     },
   },
@@ -35,6 +43,7 @@ const MANAGERS = [
       cc: 'gcc',
       libc: 'musl-dev linux-headers',
       git: 'git',
+      nft: 'nftables',
       postgres: 'postgresql',
     },
   },
@@ -46,6 +55,7 @@ const MANAGERS = [
       cc: 'gcc',
       libc: 'glibc linux-api-headers',
       git: 'git',
+      nft: 'nftables',
       postgres: 'postgresql',
     },
   },
@@ -54,7 +64,7 @@ const MANAGERS = [
 /** Linux only: elsewhere there is no sandbox of ours to prepare. */
 export function missingPrograms() {
   if (process.platform !== 'linux') return [];
-  const missing = ['bwrap', 'cc', 'git'].filter((name) => findProgram(name) === undefined);
+  const missing = ['bwrap', 'cc', 'git', 'nft'].filter((name) => findProgram(name) === undefined);
   return missing.includes('cc') ? [...missing, 'libc'] : missing;
 }
 

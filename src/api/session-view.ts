@@ -13,7 +13,7 @@ export function sessionView(id: string, summary: SessionSummary, nowMs: number):
     deployment_id: null,
     metadata: summary.metadata,
     resources: summary.resources,
-    vault_ids: [],
+    vault_ids: summary.vault_ids ?? [],
     budget: null,
     outcome_evaluations: [],
     usage: usageView(summary, nowMs),

@@ -30,7 +30,9 @@ export async function chaos(options: ChaosOptions): Promise<ExitCode> {
         ? []
         : [`--${name}`, String(value)],
   );
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, ...args], {
+  // All that clients saw of a long run is kept to be judged.
+  const flags = ['--disable-warning=ExperimentalWarning', '--max-old-space-size=8192'];
+  const child = spawn(process.execPath, [...flags, program, ...args], {
     stdio: 'inherit',
   });
   const pass = (signal: NodeJS.Signals): void => void child.kill(signal);

@@ -199,6 +199,38 @@ talking('rm <session>', 'delete a session with its sandbox and history').action(
   ends(async (id, options) => (await import('./rm.ts')).remove(id, options, terminal)),
 );
 
+const vault = program.command('vault').description('vaults, where secrets of sessions are kept');
+
+talking('create <name>', 'make a vault', vault)
+  .option('--json', 'print the vault as JSON')
+  .action(
+    ends(async (name, options) => (await import('./vault-create.ts')).vaultCreate(name, options, terminal)),
+  );
+
+talking('ls', 'list vaults and the names of what is in them', vault)
+  .option('--json', 'one JSON object per line')
+  .action(ends(async (options) => (await import('./vault-ls.ts')).vaultLs(options, terminal)));
+
+talking('rotate', 'seal every secret’s key under a newer key', vault)
+  .option('--json', 'print the result as JSON')
+  .action(ends(async (options) => (await import('./vault-rotate.ts')).vaultRotate(options, terminal)));
+
+const secret = program.command('secret').description('secrets in a vault');
+
+talking('set <name>', 'store a secret; its value is read from stdin or a file', secret)
+  .requiredOption('--vault <vault>', 'id or name of the vault')
+  .option(
+    '--host <host>',
+    'may be sent to this host; *.example.com is every one below it; repeatable',
+    collect,
+    [],
+  )
+  .option('--environment-hosts', 'may be sent to whatever hosts the environment of a session names')
+  .option('--file <file>', 'read the value from this file instead of stdin')
+  .action(
+    ends(async (name, options) => (await import('./secret-set.ts')).secretSet(name, options, terminal)),
+  );
+
 program
   .command('chaos')
   .description('attack servers of its own by a seeded plan, and say whether every promise held')

@@ -23,6 +23,8 @@ export type TransportRequest = {
   signal: AbortSignal;
   /** Called once when a usable connection (TLS included) is there; at once where one is kept alive. */
   onConnected: () => void;
+  /** Called with every piece of the body as it comes, and with null at its end. What it throws fails the body. */
+  onChunk: (chunk: Uint8Array | null) => void;
 };
 
 /** Rejects when the network fails or `signal` aborts; any HTTP status is an answer. */
@@ -52,7 +54,7 @@ export function createTransport(): Transport {
         call.off('error', reject);
         // After the headers an error reaches the reader through the body.
         call.on('error', () => {});
-        resolve(toResponse(message));
+        resolve(toResponse(message, request.onChunk));
       });
       // Corked until the end: head and pieces leave together, and none of them is copied.
       call.cork();
@@ -71,7 +73,7 @@ function watchConnection(call: ClientRequest, isTls: boolean, onConnected: () =>
 }
 
 /** A `Response` over the message; cancelling its body destroys the connection, so that the peer sees us leave. */
-function toResponse(message: IncomingMessage): Response {
+function toResponse(message: IncomingMessage, onChunk: TransportRequest['onChunk']): Response {
   const headers = new Headers();
   for (const [name, value] of Object.entries(message.headers)) {
     for (const one of Array.isArray(value) ? value : [value ?? '']) headers.append(name, one);
@@ -79,28 +81,43 @@ function toResponse(message: IncomingMessage): Response {
   const status = message.statusCode ?? 0;
   const isBodyless = status === 204 || status === 205 || status === 304;
   if (isBodyless) message.resume();
-  return new Response(isBodyless ? null : toStream(message), { status, headers });
+  return new Response(isBodyless ? null : toStream(message, onChunk), { status, headers });
 }
 
-function toStream(message: IncomingMessage): ReadableStream<Uint8Array> {
+function toStream(
+  message: IncomingMessage,
+  onChunk: TransportRequest['onChunk'],
+): ReadableStream<Uint8Array> {
   let isOver = false;
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        message.on('data', (chunk: Buffer) => {
-          controller.enqueue(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
-          if ((controller.desiredSize ?? 0) <= 0) message.pause();
-        });
-        message.once('end', () => {
-          if (isOver) return;
-          isOver = true;
-          controller.close();
-        });
-        const fail = (error: Error): void => {
+        const fail = (error: unknown): void => {
           if (isOver) return;
           isOver = true;
           controller.error(error);
         };
+        const see = (chunk: Uint8Array | null): boolean => {
+          try {
+            onChunk(chunk);
+            return true;
+          } catch (error) {
+            fail(error);
+            message.destroy();
+            return false;
+          }
+        };
+        message.on('data', (chunk: Buffer) => {
+          const bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+          if (isOver || !see(bytes)) return;
+          controller.enqueue(bytes);
+          if ((controller.desiredSize ?? 0) <= 0) message.pause();
+        });
+        message.once('end', () => {
+          if (isOver || !see(null)) return;
+          isOver = true;
+          controller.close();
+        });
         message.once('error', fail);
         message.once('close', () => fail(new Error('the connection closed before the end of the response')));
       },
@@ -118,12 +135,24 @@ function toStream(message: IncomingMessage): ReadableStream<Uint8Array> {
 
 /** Uses a given `fetch` (tests, an egress of the customer) instead. It cannot tell when it connected. */
 export function transportOf(fetchLike: typeof fetch): Transport {
-  return (request) =>
-    fetchLike(request.url, {
+  return async (request) => {
+    const response = await fetchLike(request.url, {
       method: request.method,
       headers: request.headers,
       body: Buffer.concat(request.body),
       signal: request.signal,
       redirect: 'error',
     });
+    if (response.body === null) return response;
+    const body = response.body.pipeThrough(
+      new TransformStream<Uint8Array, Uint8Array>({
+        transform(chunk, controller) {
+          request.onChunk(chunk);
+          controller.enqueue(chunk);
+        },
+        flush: () => request.onChunk(null),
+      }),
+    );
+    return new Response(body, { status: response.status, headers: response.headers });
+  };
 }

@@ -18,6 +18,14 @@ it('is off where the environment says nothing', () => {
 });
 
 it('reads places, actions and hits, and refuses what it does not know', () => {
+  expect(parseFailpoints('engine.after-fold=block:7@2+')).toEqual([
+    {
+      name: 'engine.after-fold',
+      action: { type: 'block', ms: 7 },
+      from: 2,
+      to: Number.POSITIVE_INFINITY,
+    },
+  ]);
   expect(parseFailpoints('engine.after-claim=kill@3; host.before-reply=stall:500;clock=jump:-9@2-4')).toEqual(
     [
       { name: 'engine.after-claim', action: { type: 'kill' }, from: 3, to: 3 },
@@ -38,6 +46,19 @@ it('kills at the hit that was named, not before', () => {
   expect(ended.signal).toBe('SIGKILL');
   expect(ended.stdout).toBe('one ');
   expect(ended.stderr).toContain('failpoint engine.after-claim kill at hit 2');
+});
+
+it('blocks the whole thread, where a stall lets others go on', () => {
+  const ended = inProcess(
+    'engine.after-claim=stall:30;engine.after-fold=block:30',
+    `let turns = 0;
+     setInterval(() => { turns += 1; }, 1).unref();
+     await failpoint('engine.after-claim');
+     const before = turns;
+     await failpoint('engine.after-fold');
+     console.log(JSON.stringify([before > 0, turns - before]));`,
+  );
+  expect(JSON.parse(ended.stdout)).toEqual([true, 0]);
 });
 
 it('fails with the code, drops, duplicates, lies and moves the clock', () => {

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { agentReference, sessionAgent } from './agents.ts';
 import { metadata, metadataParam, metadataPatch, timestamp, unavailable } from './fields.ts';
 import { initialEventParams } from './input-events.ts';
+import { maxVaultsOfSession } from './vaults.ts';
 
 export const sessionStatuses = ['idle', 'running', 'rescheduling', 'terminated'] as const;
 
@@ -59,9 +60,13 @@ const resourceParams = z.discriminatedUnion('type', [fileResourceParams, reposit
   },
 });
 
+const vaultIds = z
+  .array(z.string().min(1).max(100))
+  .max(maxVaultsOfSession)
+  .refine((ids) => new Set(ids).size === ids.length, 'names a vault twice');
 const noVaults = z
   .array(z.unknown())
-  .max(0, { error: () => unavailable('vaults are', 'leave vault_ids out or send []') });
+  .max(0, { error: () => unavailable('changing the vaults of a session is', 'create a new session') });
 const noBudget = z.null({ error: () => unavailable('session budgets are', 'leave budget out') });
 
 const title = z.string().max(1024);
@@ -76,7 +81,7 @@ export const sessionCreateParams = z.strictObject({
     .max(500)
     .refine((all) => all.filter((one) => one.type === 'repository').length <= 1, 'at most one repository')
     .nullish(),
-  vault_ids: noVaults.nullish(),
+  vault_ids: vaultIds.nullish(),
   budget: noBudget.optional(),
   initial_events: z.array(initialEventParams).max(50).nullish(),
 });

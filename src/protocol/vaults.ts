@@ -19,6 +19,12 @@ const secret = z
   .max(maxSecretLength)
   .regex(/^[\x20-\x7e]*$/, 'must be visible ASCII on one line: it is put into a request header');
 
+/** What the gateway takes out of answers must not turn up in them by chance. */
+const variableValue = secret.min(
+  8,
+  'must have 8 characters or more: what is shorter can not be told from other text',
+);
+
 const displayName = z.string().min(1).max(255);
 
 /** RFC 3339, kept in UTC with milliseconds. */
@@ -48,13 +54,25 @@ export function isLoopback(hostname: string): boolean {
 }
 
 /** The form in which servers are compared: scheme and host lower-cased, no default port, no trailing slash. */
-export function mcpServerKey(serverUrl: string): string {
+function mcpServerKey(serverUrl: string): string {
   const parsed = new URL(serverUrl);
   return `${parsed.protocol}//${parsed.host}${parsed.pathname.replace(/\/+$/, '')}${parsed.search}`;
 }
 
+/** Unique among the active credentials of a vault: one for each server or variable. */
+export function credentialKeyOf(auth: CredentialAuth): string {
+  return auth.type === 'environment_variable'
+    ? `variable ${auth.secret_name}`
+    : serverKeyOf(auth.mcp_server_url);
+}
+
+export function serverKeyOf(serverUrl: string): string {
+  return `server ${mcpServerKey(serverUrl)}`;
+}
+
 const label = '[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?';
-const hostPattern = new RegExp(`^(?:\\*\\.)?(?:${label}\\.)*${label}$`);
+/** A wildcard stands before two labels or more, as the gateway wants it. */
+const hostPattern = new RegExp(`^(?:\\*\\.(?=.*\\.))?(?:${label}\\.)*${label}$`);
 const isIpv4 = (host: string) => /^\d{1,3}(\.\d{1,3}){3}$/.test(host) && z.ipv4().safeParse(host).success;
 
 const host = z
@@ -89,7 +107,7 @@ const injectionLocation = z.strictObject({
 
 /** Names that say how a process starts or whom it trusts; a placeholder there would break the sandbox. */
 const reservedName =
-  /^(PATH|HOME|PWD|SHELL|USER|TMPDIR|IFS|ENV|BASH_ENV|NODE_OPTIONS|NODE_EXTRA_CA_CERTS|SSL_CERT_\w+|LD_\w+)$/;
+  /^(__proto__|PATH|HOME|PWD|SHELL|USER|TMPDIR|IFS|ENV|BASH_ENV|NODE_OPTIONS|NODE_EXTRA_CA_CERTS|SSL_CERT_\w+|LD_\w+)$/;
 
 const secretName = z
   .string()
@@ -125,7 +143,7 @@ const createAuth = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('environment_variable'),
     secret_name: secretName,
-    secret_value: secret,
+    secret_value: variableValue,
     networking,
     injection_location: injectionLocation.optional(),
   }),
@@ -160,7 +178,7 @@ const updateAuth = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('environment_variable'),
     secret_name: immutable,
-    secret_value: secret.nullish(),
+    secret_value: variableValue.nullish(),
     networking: networking.nullish(),
     injection_location: injectionLocation.optional(),
   }),

@@ -2,7 +2,6 @@
  * Everything on one machine: api and engine in this process, over an embedded store, with a host in a process of its own that
  * it finds running or starts.
  */
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { fleetDesk } from '../api/fleet-desk.ts';
 import { listenHttp } from '../api/listen.ts';
@@ -13,6 +12,7 @@ import { firstKey } from '../guard/first-key.ts';
 import { Fleet } from '../sandbox/fleet/fleet.ts';
 import { connectHost, leaveHost } from '../sandbox/host/adopt.ts';
 import { findPrograms } from '../sandbox/host/programs.ts';
+import { makeDurableDirectory } from '../store/durable-files.ts';
 import { doctor } from './doctor.ts';
 import { apiOf, baseOf, brainOf, type CommonOptions, openStoreOf, warmUpLater } from './parts.ts';
 
@@ -53,7 +53,7 @@ export type RunningServer = {
 /** Rejects with `StoreLocked` where another server has the data directory, and where the port or a file cannot be had. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const dataDir = path.resolve(options.dataDir);
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  makeDurableDirectory(dataDir, 0o700);
   const store = await openStoreOf(dataDir);
   const undo: (() => unknown)[] = [() => store.close()];
   try {

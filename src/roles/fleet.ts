@@ -1,5 +1,4 @@
 /** One process of many on a shared store: api, engine or both. The same parts as on one machine. */
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { EngineLinks } from '../api/engine-links.ts';
 import { fleetDesk } from '../api/fleet-desk.ts';
@@ -14,6 +13,7 @@ import { hostNameOf, readClusterSecret } from '../link/secret.ts';
 import { listenForLinks, showAddress } from '../link/tls.ts';
 import { attachHost } from '../sandbox/fleet/attach.ts';
 import { Fleet } from '../sandbox/fleet/fleet.ts';
+import { makeDurableDirectory } from '../store/durable-files.ts';
 import { openStore } from '../store/open.ts';
 import { doctor } from './doctor.ts';
 import {
@@ -56,7 +56,7 @@ export type RunningRole = {
 /** One process of a fleet on Postgres: api, engine or both. */
 export async function startRole(options: RoleOptions): Promise<RunningRole> {
   const secret = readClusterSecret(options.clusterSecretFile);
-  await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
+  makeDurableDirectory(options.dataDir, 0o700);
   const { databaseUrl, masterKeyFile } = options;
   const store = await openStore({ databaseUrl, masterKeyFile, summarizeModule, now });
   const undo: (() => unknown)[] = [() => store.close()];

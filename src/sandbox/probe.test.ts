@@ -13,7 +13,15 @@ it('tries everything, leaves nothing, and names a remedy for every lack', async 
   rmSync(dataDir, { recursive: true });
   const names = checks.map(({ check }) => check);
   expect(names).toEqual(
-    expect.arrayContaining(['bubblewrap', 'seccomp', 'sandbox', 'cgroups', 'git', 'disk']),
+    expect.arrayContaining([
+      'bubblewrap',
+      'seccomp',
+      'sandbox',
+      'captured network',
+      'cgroups',
+      'git',
+      'disk',
+    ]),
   );
   for (const { check, ok, remedy } of checks)
     if (!ok) expect([check, typeof remedy]).toEqual([check, 'string']);

@@ -10,6 +10,7 @@ import type { Programs } from './backend.ts';
 import { isRefusal } from './executor.ts';
 import { buildRemedy, findPrograms, missingPrograms } from './host/programs.ts';
 import { Session } from './host/session.ts';
+import { captureHint, nftRemedy } from './local/capture-namespace.ts';
 import { findCgroups } from './local/cgroup.ts';
 import { writeEtc } from './local/etc.ts';
 import { bwrapOptions, startLocal } from './local/start.ts';
@@ -54,6 +55,10 @@ export async function probe(about: { dataDir: string }): Promise<ProbeCheck[]> {
     await survived('bubblewrap', () => checkBwrap(programs)),
     await survived('seccomp', () => needsNative('seccomp', programs) ?? checkSeccomp(programs)),
     await survived('sandbox', () => needsNative('sandbox', programs) ?? checkSandbox(programs)),
+    await survived(
+      'captured network',
+      () => needsNative('captured network', programs) ?? checkCapture(programs),
+    ),
     await survived('cgroups', checkCgroups),
     checkOwnUid(),
     await survived('git', checkGit),
@@ -154,6 +159,24 @@ async function checkSandbox(programs: Programs): Promise<ProbeCheck> {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Makes the namespace with its rules and sends a connection through them to an address of nobody. */
+async function checkCapture(programs: Programs): Promise<ProbeCheck> {
+  const check = 'captured network';
+  if (programs.nft === null) return { check, ok: false, found: 'no nft', remedy: nftRemedy };
+  const args = isRoot ? ['--uid', String(PROBE_UID)] : [];
+  args.push('--', programs.netprep, 'probe', programs.nft);
+  const { code, output } = await run(programs.launch, args);
+  if (code === 0)
+    return { check, ok: true, found: 'all TCP of a sandbox can be brought to a gateway', remedy: null };
+  const found = output.split('\n', 1)[0] || 'it fails';
+  return {
+    check,
+    ok: false,
+    found,
+    remedy: `${captureHint(output)} Sandboxes have no network till then.`.trim(),
+  };
 }
 
 function checkCgroups(): ProbeCheck {

@@ -58,6 +58,8 @@ export type EventBodies = {
       agent: JsonObject;
       environmentId: string;
       environment: JsonObject;
+      /** In the order in which they are searched; absent where there are none. Secrets are never here (S1). */
+      vaultIds?: string[];
       /** Pinned so that L7 holds across upgrades. */
       prefix: RequestPrefix;
       tools: PinnedTool[];

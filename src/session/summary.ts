@@ -17,6 +17,8 @@ export type SessionSummary = {
   agent_id: string;
   agent_version: number;
   environment_id: string;
+  /** Absent where there are none. */
+  vault_ids?: string[];
   thread_id: string;
   resources: JsonObject[];
   usage: {
@@ -114,6 +116,7 @@ function created(event: Seen): Partial<SessionSummary> {
     agent_id: String(agent.id ?? ''),
     agent_version: Number(agent.version ?? 0),
     environment_id: String(config.environmentId ?? ''),
+    ...(config.vaultIds === undefined ? {} : { vault_ids: config.vaultIds as string[] }),
     thread_id: String(config.thread ?? ''),
     resources: (config.resources ?? []) as JsonObject[],
     created_at: event.time,

@@ -51,9 +51,11 @@ import { deleteCredential } from './vaults/credentials/delete.ts';
 import { listCredentials } from './vaults/credentials/list.ts';
 import { retrieveCredential } from './vaults/credentials/retrieve.ts';
 import { updateCredential } from './vaults/credentials/update.ts';
+import { validateCredential } from './vaults/credentials/validate.ts';
 import { deleteVault } from './vaults/delete.ts';
 import { listVaults } from './vaults/list.ts';
 import { retrieveVault } from './vaults/retrieve.ts';
+import { rotateVaultKeys } from './vaults/rotate-keys.ts';
 import { updateVault } from './vaults/update.ts';
 
 export const operations: readonly Operation[] = [
@@ -105,6 +107,8 @@ export const operations: readonly Operation[] = [
   updateCredential,
   deleteCredential,
   archiveCredential,
+  validateCredential,
+  rotateVaultKeys,
   doctor,
   listHosts,
   declareHostLost,

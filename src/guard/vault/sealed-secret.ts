@@ -24,12 +24,16 @@ export type SecretFields = Record<string, string>;
 /** Who refreshes a token now, so that nobody else does (oauth/refresh.ts). */
 export type RefreshLease = { id: string; untilMs: number };
 
+/** Why the last refresh gave nothing, and when another may be tried; null: not before the credential is changed. */
+export type RefreshFailure = { message: string; retryAtMs: number | null };
+
 export type SecretBody = {
   vault_id: string;
   key_id: string;
   wrapped_key: string;
   fields: Record<string, string>;
   lease: RefreshLease | null;
+  failure: RefreshFailure | null;
 };
 
 export async function sealSecret(kek: Kek, place: SecretPlace, fields: SecretFields): Promise<SecretBody> {
@@ -47,6 +51,7 @@ export async function sealSecret(kek: Kek, place: SecretPlace, fields: SecretFie
     wrapped_key: base64(wrapped),
     fields: Object.fromEntries(sealed),
     lease: null,
+    failure: null,
   };
 }
 

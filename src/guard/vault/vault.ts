@@ -10,6 +10,7 @@ import type { Resource, Store, Tenant } from '../../store/store.ts';
 import type { Kek } from './kek.ts';
 import { derivedKey, keyFilesKek } from './key-files.ts';
 import type { Outbound } from './oauth/outbound.ts';
+import type { RefreshEnding } from './oauth/refresh.ts';
 import type { SecretBody, SecretFields, SecretPlace } from './sealed-secret.ts';
 import { openSecret, secretBodyOf, secretKind } from './sealed-secret.ts';
 
@@ -27,6 +28,8 @@ export type Vault = {
   derive(purpose: string, text: string): Buffer;
   /** One after the other for an organisation, in this process. */
   serially<T>(organization: string, work: () => Promise<T>): Promise<T>;
+  /** Refreshes under way in this process, by credential. */
+  refreshing: Map<string, Promise<RefreshEnding>>;
   /** How requests leave for token endpoints and MCP servers. */
   outbound: Outbound;
 };
@@ -49,6 +52,7 @@ export function openVault({ store, masterKeyFile, nowMs, mayMakeKeys, kek, outbo
     nowMs,
     outbound,
     serially: queues(),
+    refreshing: new Map(),
     kek: kek ?? keyFilesKek({ masterKeyFile, mayMake: mayMakeKeys, nowMs }),
     derive: (purpose, text) => createHmac('sha256', root).update(`${purpose}\n${text}`).digest(),
   };

@@ -175,9 +175,10 @@ function makeClient(sdk: Sdk, connection: Connection): OpenAI {
         // Not the client's: it follows ours, and where it goes ahead it cancels the body.
         signal: watch.signal,
         onConnected: () => watch.enter('first_byte'),
+        onChunk: observer(watch, wire),
       });
       watch.enter('idle');
-      return watched(response, watch, wire);
+      return response;
     },
   });
   clients.set(connection, client);
@@ -191,27 +192,16 @@ function wireHeaders(headers: ConstructorParameters<typeof Headers>[0]): Record<
   return all;
 }
 
-/** Passes the body through; every chunk is a sign of life, and every byte must be UTF-8. */
-function watched(response: Response, watch: Watch, wire: { badBytes: boolean }): Response {
-  if (response.body === null) return response;
+/** Every chunk of a body is a sign of life, and every byte must be UTF-8. */
+function observer(watch: Watch, wire: { badBytes: boolean }): (chunk: Uint8Array | null) => void {
   const validator = new TextDecoder('utf-8', { fatal: true });
-  const check = (chunk: Uint8Array | undefined): void => {
+  return (chunk) => {
+    watch.alive();
     try {
-      validator.decode(chunk, { stream: chunk !== undefined });
+      validator.decode(chunk ?? undefined, { stream: chunk !== null });
     } catch (error) {
       wire.badBytes = true;
       throw error;
     }
   };
-  const body = response.body.pipeThrough(
-    new TransformStream<Uint8Array, Uint8Array>({
-      transform(chunk, controller) {
-        watch.alive();
-        check(chunk);
-        controller.enqueue(chunk);
-      },
-      flush: () => check(undefined),
-    }),
-  );
-  return new Response(body, { status: response.status, headers: response.headers });
 }

@@ -54,7 +54,7 @@ export class CaptureNamespace {
 
   /** `folder` is the gateway's. Settles when everything in the namespace is in place. */
   static async start(programs: Programs, folder: string): Promise<CaptureNamespace | CaptureProblem> {
-    if (programs.nft === null) return { problem: 'nft is not installed. Install the package "nftables".' };
+    if (programs.nft === null) return { problem: `nft is not installed. ${nftRemedy}` };
     const fd = String(FOLDER_FD);
     const args = ['--rlimit', 'core=0', '--folder', fd, folder];
     if (isRoot) args.push('--uid', String(HOLDER_UID));
@@ -68,7 +68,7 @@ export class CaptureNamespace {
       return made;
     } catch (error) {
       await made.stop();
-      return { problem: explain((error as Error).message) };
+      return { problem: `${(error as Error).message}. ${captureHint((error as Error).message)}`.trim() };
     } finally {
       clearTimeout(timer);
     }
@@ -163,7 +163,10 @@ export class CaptureNamespace {
   }
 }
 
-function explain(problem: string): string {
+export const nftRemedy = 'Install the package "nftables".';
+
+/** What the holder's own words usually mean; empty where they mean something else. */
+export function captureHint(problem: string): string {
   const hints: [RegExp, string][] = [
     [
       /user and a network namespace|uid_map|setgroups/,
@@ -173,6 +176,5 @@ function explain(problem: string): string {
     [/nft/, 'Load the kernel modules nf_tables and nft_tproxy, or use a kernel that has them.'],
     [/cannot open/, "The gateway's folder is not there: start the gateway first."],
   ];
-  const hint = hints.find(([pattern]) => pattern.test(problem))?.[1] ?? '';
-  return `${problem} ${hint}`.trim();
+  return hints.find(([pattern]) => pattern.test(problem))?.[1] ?? '';
 }

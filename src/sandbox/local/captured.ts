@@ -13,6 +13,8 @@ export type Captured = {
   /** For the launcher to join; closed once it has started. */
   descriptors: number[];
   closeDescriptors(): void;
+  /** The first presentation, which goes on while the sandbox starts. */
+  connected: Promise<Refusal | null>;
   connect(network: GatewayNetwork): Promise<Refusal | null>;
   ended: Promise<string>;
   stop(): Promise<void>;
@@ -44,16 +46,11 @@ export async function takeCapture(
     return why === null ? null : unavailable(why);
   };
   try {
-    const trust = writeTrust(network.trustFolder, network.authorityPem);
-    const refusal = await connect(network);
-    if (refusal === null)
-      return {
-        ...{ trust, connect, stop, ended: namespace.ended },
-        descriptors: files.descriptors,
-        closeDescriptors: files.close,
-      };
-    await stop();
-    return refusal;
+    return {
+      trust: writeTrust(network.trustFolder, network.authorityPem),
+      ...{ connect, connected: connect(network), stop, ended: namespace.ended },
+      ...{ descriptors: files.descriptors, closeDescriptors: files.close },
+    };
   } catch (error) {
     await stop();
     throw error;

@@ -50,7 +50,10 @@ export async function startLocal(
   let started: RunningSandbox | Refusal | null = null;
   try {
     started = await startCaptured(machine, request, programs.bwrap, captured);
-    return started;
+    const refusal = (await captured?.connected) ?? null;
+    if (refusal === null || isRefusal(started)) return started;
+    await started.stop();
+    return refusal;
   } finally {
     if (started === null || isRefusal(started)) await captured?.stop();
   }

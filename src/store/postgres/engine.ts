@@ -55,7 +55,7 @@ export type PostgresOptions = {
   poolSize?: number;
   connectTimeoutMs?: number;
   statementTimeoutMs?: number;
-  /** Age at which connections for work are replaced: a server gives back what a long session gathered only at its end. */
+  /** Age at which connections for work are replaced: the server frees what one has gathered only when it ends. */
   maxAgeSeconds?: number;
   /** Other times than the standard ones; for tests. */
   lease?: Partial<Lease>;

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TestApi } from '../../../../test/sdk/test-api.ts';
 import { dataOf, messageOf, openTestApi } from '../../../../test/sdk/test-api.ts';
+import type { JsonObject } from '../../../protocol/json.ts';
 
 let api: TestApi;
 beforeAll(async () => {
@@ -30,6 +31,9 @@ describe('environments', () => {
             allowed_hosts: [],
             allow_mcp_servers: false,
             allow_package_managers: false,
+            rules: [],
+            unknown_hosts: 'deny',
+            max_bytes_per_host: null,
           },
           packages: { type: 'packages', apt: [], cargo: [], gem: [], go: [], npm: [], pip: [] },
         },
@@ -46,17 +50,17 @@ describe('environments', () => {
   });
 
   it.each([
+    [{ config: { type: 'cloud', networking: { type: 'open' } } }, 'config.networking.type'],
     [
-      { config: { type: 'cloud', networking: { type: 'unrestricted' } } },
-      'send networking: {"type": "limited"}',
+      { config: { type: 'cloud', networking: { type: 'limited', allowed_hosts: ['https://a.b'] } } },
+      'scheme',
     ],
+    [{ config: { type: 'cloud', networking: { type: 'limited', allowed_hosts: ['*'] } } }, 'first label'],
+    [{ config: { type: 'cloud', networking: { type: 'limited', hosts: ['a.b'] } } }, 'unknown field'],
+    [{ config: { type: 'cloud', networking: { type: 'unrestricted', allowed_hosts: [] } } }, 'unknown field'],
     [
-      { config: { type: 'cloud', networking: { type: 'limited', allowed_hosts: ['pypi.org'] } } },
-      'network access is not available',
-    ],
-    [
-      { config: { type: 'cloud', networking: { type: 'limited', allow_package_managers: true } } },
-      'allow_package_managers is not',
+      { config: { type: 'cloud', networking: { type: 'limited', rules: [{ effect: 'allow', hosts: [] }] } } },
+      'rules.0.hosts',
     ],
     [{ config: { type: 'cloud', packages: { pip: ['requests'] } } }, 'packages are not available'],
     [{ config: { type: 'self_hosted' } }, 'self_hosted environments are not available'],
@@ -67,6 +71,22 @@ describe('environments', () => {
   ])('refuse what is not there instead of pretending: %j', async (change, message) => {
     const reply = await create(change);
     expect([reply.status, messageOf(reply)]).toEqual([400, expect.stringContaining(message)]);
+  });
+
+  it('merge what is said about the network: what is omitted stays, another type replaces all', async () => {
+    const limited = { type: 'limited', allowed_hosts: ['a.example'], allow_package_managers: true };
+    const { body } = await create({ config: { type: 'cloud', networking: limited } });
+    const where = `/v1/environments/${body.id}`;
+    const rules = [{ effect: 'deny', hosts: ['*.b.example'], methods: ['POST'] }];
+    const change = { config: { type: 'cloud', networking: { type: 'limited', rules } } };
+    const networking = async () => ((await api.ask('GET', where)).body.config as JsonObject).networking;
+    await api.ask('POST', where, change);
+    expect(await networking()).toEqual({
+      ...{ ...limited, allow_mcp_servers: false, unknown_hosts: 'deny', max_bytes_per_host: null },
+      rules: [{ effect: 'deny', hosts: ['*.b.example'], ports: null, methods: ['POST'], paths: null }],
+    });
+    await api.ask('POST', where, { config: { type: 'cloud', networking: { type: 'unrestricted' } } });
+    expect(await networking()).toEqual({ type: 'unrestricted' });
   });
 
   it('have unique names while they live', async () => {

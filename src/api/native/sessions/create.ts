@@ -19,6 +19,7 @@ import { sessionView } from '../../session-view.ts';
 import { shownEnvironment } from '../environments/body.ts';
 import { chooseAgent } from './agent-choice.ts';
 import { mountAll } from './mounts.ts';
+import { vaultsProblem } from './vault-choice.ts';
 
 type Params = z.infer<typeof sessionCreateParams>;
 type CreateCall = Call<unknown, Params>;
@@ -88,6 +89,8 @@ async function prepare(call: CreateCall, id: string, mint: MintId, nowMs: number
   if (isProblem(agent)) return agent;
   const environment = await chooseEnvironment(call);
   if (isProblem(environment)) return environment;
+  const vaults = await vaultsProblem(deps.store, principal.tenant, body.vault_ids ?? []);
+  if (vaults) return vaults;
   const context = { store: deps.store, tenant: principal.tenant, sessionId: id, mint, nowMs };
   const mounts = await mountAll(context, body.resources ?? []);
   if (isProblem(mounts)) return mounts;
@@ -110,6 +113,7 @@ async function prepare(call: CreateCall, id: string, mint: MintId, nowMs: number
       agent: agent as unknown as JsonObject,
       environmentId: body.environment_id,
       environment,
+      ...(body.vault_ids?.length ? { vaultIds: body.vault_ids } : {}),
       ...pinned,
       isolation: deps.isolation,
       repository,

@@ -95,7 +95,9 @@ describe('creating a session', () => {
       [{ agent: 'agent_x' }, 404, 'there is no agent agent_x'],
       [{ agent: { type: 'agent', id: fresh.agent, version: 9 } }, 404, 'no version 9'],
       [{ environment_id: 'env_x' }, 404, 'there is no environment env_x'],
-      [{ vault_ids: ['vlt_1'] }, 400, 'vaults are not available'],
+      [{ vault_ids: ['vlt_1'] }, 400, 'vault_ids.0: there is no vault vlt_1'],
+      [{ vault_ids: ['vlt_1', 'vlt_1'] }, 400, 'names a vault twice'],
+      [{ vault_ids: Array(51).fill('vlt_1') }, 400, 'vault_ids'],
       [
         { budget: { type: 'limit', max_list_cost: { amount: '1', currency: 'USD' } } },
         400,

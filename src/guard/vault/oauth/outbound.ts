@@ -11,7 +11,9 @@ import type { IncomingMessage } from 'node:http';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
-import { BlockList, isIP } from 'node:net';
+import { isIP } from 'node:net';
+import type { AddressRules } from '../../../gateway/addresses.ts';
+import { addressRules } from '../../../gateway/addresses.ts';
 import { isLoopback } from '../../../protocol/vaults.ts';
 
 export type OutboundRequest = { url: string; headers: Record<string, string>; body: string };
@@ -26,7 +28,7 @@ export type Outbound = (request: OutboundRequest) => Promise<OutboundAnswer>;
 export type OutboundLimits = {
   timeoutMs: number;
   maxBytes: number;
-  /** Private and loopback addresses too, and http to loopback. Link-local ones never. */
+  /** Loopback and private IPv4 addresses too, and http to loopback. Link-local ones never. */
   allowPrivate: boolean;
   /** Certificates to trust besides the system's (PEM). */
   ca?: string;
@@ -39,20 +41,35 @@ export const outboundDefaults: OutboundLimits = {
 };
 
 export function outbound(limits: OutboundLimits): Outbound {
+  const rules = addressRules(limits.allowPrivate ? privateRanges : []);
   return (request) => {
     const url = new URL(request.url);
     if (url.protocol !== 'https:' && !(limits.allowPrivate && isLoopback(url.hostname)))
       return Promise.resolve({ kind: 'unsent', message: 'only https is spoken' });
     const name = url.hostname.replace(/^\[|\]$/g, '');
-    if (isIP(name) !== 0 && isForbidden(name, limits.allowPrivate))
+    if (isIP(name) !== 0 && !rules.mayDial(name))
       return Promise.resolve({ kind: 'unsent', message: forbidden });
-    return send(url, request, limits);
+    return send(url, request, limits, rules);
   };
 }
 
 const forbidden = 'the address is a private one';
 
-function send(url: URL, { headers, body }: OutboundRequest, limits: OutboundLimits): Promise<OutboundAnswer> {
+const privateRanges = [
+  '10.0.0.0/8',
+  '100.64.0.0/10',
+  '127.0.0.0/8',
+  '172.16.0.0/12',
+  '192.168.0.0/16',
+  '::1/128',
+];
+
+function send(
+  url: URL,
+  { headers, body }: OutboundRequest,
+  limits: OutboundLimits,
+  rules: AddressRules,
+): Promise<OutboundAnswer> {
   return new Promise((resolve) => {
     let isConnected = false;
     const signal = AbortSignal.timeout(limits.timeoutMs);
@@ -60,7 +77,7 @@ function send(url: URL, { headers, body }: OutboundRequest, limits: OutboundLimi
     const options = {
       method: 'POST',
       headers: { ...headers, 'content-length': String(Buffer.byteLength(body)) },
-      lookup: lookupWithin(limits.allowPrivate),
+      lookup: lookupWithin(rules),
       signal,
       // A connection of its own: whether it was made says whether anything was sent.
       agent: false as const,
@@ -86,6 +103,12 @@ function send(url: URL, { headers, body }: OutboundRequest, limits: OutboundLimi
 async function readAnswer(response: IncomingMessage, maxBytes: number): Promise<OutboundAnswer> {
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
+  const contentType = (response.headers['content-type'] ?? '').slice(0, 200);
+  // A stream of events need not end; that it began is the answer.
+  if (contentType.startsWith('text/event-stream')) {
+    response.destroy();
+    return { kind: 'response', status: response.statusCode ?? 0, contentType, body: '', isTruncated: true };
+  }
   for await (const chunk of response as AsyncIterable<Buffer>) {
     chunks.push(chunk);
     sizeBytes += chunk.length;
@@ -98,52 +121,24 @@ async function readAnswer(response: IncomingMessage, maxBytes: number): Promise<
   return {
     kind: 'response',
     status: response.statusCode ?? 0,
-    contentType: (response.headers['content-type'] ?? '').slice(0, 200),
+    contentType,
     body: bytes.subarray(0, maxBytes).toString('utf8'),
     isTruncated: bytes.length > maxBytes,
   };
 }
 
 /** Judges the addresses that are really connected to: a name can not point elsewhere a moment later. */
-function lookupWithin(allowPrivate: boolean): LookupFunction {
+function lookupWithin(rules: AddressRules): LookupFunction {
   return (hostname, options: LookupOptions, done) => {
     resolveName(hostname, { ...options, all: true }, (error, addresses: LookupAddress[]) => {
       if (error) return done(error, '', 0);
-      const allowed = addresses.filter(({ address }) => !isForbidden(address, allowPrivate));
+      const allowed = addresses.filter(({ address }) => rules.mayDial(address));
       const [first] = allowed;
       if (first === undefined) return done(new Error(forbidden), '', 0);
       if (options.all) return done(null, allowed);
       done(null, first.address, first.family);
     });
   };
-}
-
-const linkLocal = new BlockList();
-linkLocal.addSubnet('169.254.0.0', 16);
-linkLocal.addSubnet('fe80::', 10, 'ipv6');
-linkLocal.addAddress('fd00:ec2::254', 'ipv6');
-const privateOnes = new BlockList();
-for (const [net, bits] of [
-  ['0.0.0.0', 8],
-  ['10.0.0.0', 8],
-  ['100.64.0.0', 10],
-  ['127.0.0.0', 8],
-  ['172.16.0.0', 12],
-  ['192.0.0.0', 24],
-  ['192.168.0.0', 16],
-  ['198.18.0.0', 15],
-  ['224.0.0.0', 3],
-] as const)
-  privateOnes.addSubnet(net, bits);
-privateOnes.addAddress('::', 'ipv6');
-privateOnes.addAddress('::1', 'ipv6');
-privateOnes.addSubnet('fc00::', 7, 'ipv6');
-privateOnes.addSubnet('ff00::', 8, 'ipv6');
-privateOnes.addSubnet('64:ff9b::', 96, 'ipv6');
-
-function isForbidden(address: string, allowPrivate: boolean): boolean {
-  const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
-  return linkLocal.check(address, family) || (!allowPrivate && privateOnes.check(address, family));
 }
 
 function reasonOf(error: unknown): string {

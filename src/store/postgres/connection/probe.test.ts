@@ -1,4 +1,8 @@
 /** What the doctor says of real servers that are set well and badly, and of what stands in between. */
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PostgresServer } from '../../../../test/peers/postgres-server.ts';
 import { TransactionPooler } from '../../../../test/peers/transaction-pooler.ts';
@@ -87,5 +91,41 @@ it('a server that is not there, and a URL that is none, are checks that failed a
     const checks = await probeDatabase(url);
     expect(lacks(checks)).toEqual(['database!']);
     expect(JSON.stringify(checks)).not.toContain('hidden');
+  }
+});
+
+it('a server spoken to in clear text, or without knowing who it is, is told of', async () => {
+  const files = await mkdtemp(path.join(tmpdir(), 'scriptorium-tls-'));
+  const [key, certificate] = [path.join(files, 'server.key'), path.join(files, 'server.crt')];
+  const subject = [
+    '-subj',
+    '/CN=localhost',
+    '-addext',
+    'subjectAltName=DNS:localhost',
+    '-days',
+    '2',
+    '-nodes',
+  ];
+  const kind = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'];
+  execFileSync('openssl', [...kind, ...subject, '-keyout', key, '-out', certificate], { stdio: 'ignore' });
+  const tls = { key: await readFile(key), certificate: await readFile(certificate) };
+  const secure = await PostgresServer.start({ tls });
+  try {
+    const tlsOf = async (host: string, query: string) => {
+      const url = `${secure.url('postgres', { host, port: secure.port })}?${query}`;
+      return (await probeDatabase(url)).find(({ check }) => check === 'database TLS');
+    };
+    // No loopback address by its looks, and it leads here all the same.
+    expect(await tlsOf('0.0.0.0', 'sslmode=disable')).toMatchObject({ ok: false, required: false });
+    expect(await tlsOf('0.0.0.0', 'sslmode=no-verify')).toMatchObject({ ok: false });
+    const authority = `sslrootcert=${certificate}`;
+    expect(await tlsOf('0.0.0.0', `sslmode=verify-ca&${authority}`)).toMatchObject({
+      ok: true,
+      found: expect.stringContaining('its name is not'),
+    });
+    expect(await tlsOf('localhost', `sslmode=verify-full&${authority}`)).toMatchObject({ ok: true });
+  } finally {
+    await secure.stop();
+    await rm(files, { recursive: true, force: true });
   }
 });

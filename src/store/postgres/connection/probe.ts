@@ -315,7 +315,7 @@ function transportCheck({ host, ssl }: Address, tlsVersion: string | null): Data
   const found =
     tlsVersion === null
       ? 'none: what we write can be read and changed on the way'
-      : `${tlsVersion}, server ${isVerified ? 'verified' : 'not verified'}`;
+      : `${tlsVersion}; ${verifiedOf(ssl)}`;
   return judged(
     false,
     'database TLS',
@@ -323,4 +323,12 @@ function transportCheck({ host, ssl }: Address, tlsVersion: string | null): Data
     found,
     'Use sslmode=verify-full, with sslrootcert where its authority is your own.',
   );
+}
+
+function verifiedOf(ssl: Address['ssl']): string {
+  if (ssl === false || ssl.rejectUnauthorized !== true)
+    return 'to whoever answers: nothing of the server is verified';
+  return ssl.checkServerIdentity === undefined
+    ? "the server's name and authority are verified"
+    : "the server's authority is verified, its name is not";
 }

@@ -8,20 +8,12 @@ import type { SecretFields } from '../../../../guard/vault/sealed-secret.ts';
 import type { Problem } from '../../../../protocol/errors.ts';
 import { problem } from '../../../../protocol/errors.ts';
 import type { CreateAuth, CredentialAuth, UpdateAuth } from '../../../../protocol/vaults.ts';
-import { mcpServerKey } from '../../../../protocol/vaults.ts';
 
 export type AuthHalves = { auth: CredentialAuth; fields: SecretFields };
 
 type Injection = { header?: boolean | undefined; body?: false | undefined };
 type OAuth = Extract<CredentialAuth, { type: 'mcp_oauth' }>;
 type OAuthUpdate = Extract<UpdateAuth, { type: 'mcp_oauth' }>;
-
-/** Unique among the active credentials of a vault: one for each server or variable. */
-export function uniqueNameOf(auth: CredentialAuth): string {
-  return auth.type === 'environment_variable'
-    ? `variable ${auth.secret_name}`
-    : `server ${mcpServerKey(auth.mcp_server_url)}`;
-}
 
 /** What events may say of it. */
 export function factsOf(auth: CredentialAuth) {

@@ -2,11 +2,16 @@ import { sealSecret, secretPut } from '../../../../guard/vault/sealed-secret.ts'
 import { credentialKind, credentialsOf, placeOf } from '../../../../guard/vault/vault.ts';
 import { isProblem, problem } from '../../../../protocol/errors.ts';
 import type { JsonObject } from '../../../../protocol/json.ts';
-import { credentialCreateParams, maxCredentials, vaultCredential } from '../../../../protocol/vaults.ts';
+import {
+  credentialCreateParams,
+  credentialKeyOf,
+  maxCredentials,
+  vaultCredential,
+} from '../../../../protocol/vaults.ts';
 import { operation } from '../../../operation.ts';
 import { shownRow } from '../../../rows.ts';
 import { changeVault, vaultRow } from '../act.ts';
-import { createdAuth, factsOf, uniqueNameOf } from './auth.ts';
+import { createdAuth, factsOf } from './auth.ts';
 
 export const createCredential = operation({
   id: 'createVaultCredential',
@@ -25,7 +30,7 @@ export const createCredential = operation({
         return problem('invalid_request', 'This vault is archived and takes no credentials.');
       const halves = createdAuth(call.body.auth, nowMs);
       if (isProblem(halves)) return halves;
-      const uniqueName = uniqueNameOf(halves.auth);
+      const uniqueName = credentialKeyOf(halves.auth);
       const active = await credentialsOf(call.deps.store, tenant, owner.id);
       if (active.some((row) => row.uniqueName === uniqueName)) return taken;
       if (active.length >= maxCredentials)

@@ -1,10 +1,11 @@
 // The captured network of real sandboxes (S2): what reaches the gateway, what must not work, and what becomes of it
 // when the gateway, the host or the sandbox dies. Numbers in brackets are rows of the table of escape attempts.
-import { execFileSync, spawn } from 'node:child_process';
-import { chownSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { chownSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Capture } from '../../src/gateway/capture.ts';
 import type { SandboxSpec } from '../../src/sandbox/executor.ts';
@@ -49,6 +50,10 @@ class Peer {
       },
       onReleased: ({ session }) => void this.sessions.delete(session),
     });
+  }
+
+  get relayPid(): number | null {
+    return this.#capture?.relayPid ?? null;
   }
 
   async stop(): Promise<void> {
@@ -220,6 +225,39 @@ describe('a ticket', () => {
     expect(await rig.client.createSandbox(specOf('a'))).toMatchObject({ refused: 'isolation_unavailable' });
     expect((await rig.run('sealed', dial('1.2.3.4/9'))).stderr).toContain('Network is unreachable');
     await rig.client.destroySandbox({ session: 'sealed', fence: 1, removeDisk: true });
+  });
+});
+
+describe('what anybody on the machine says to the relay', () => {
+  it('brings nothing in and does no harm, until it is a known ticket with the two sockets', async () => {
+    const garbage = path.join(folder, 'relay-probe');
+    execFileSync('cc', ['-O1', '-static', '-o', garbage, path.join(import.meta.dirname, 'relay-probe.c')]);
+    execFileSync('chmod', ['0755', folder]);
+    peer.tickets.set('ticket-g', 'g');
+    const relay = peer.relayPid;
+    const descriptors = (): number => readdirSync(`/proc/${relay}/fd`).length;
+    const before = descriptors();
+    const asNobody = isRoot ? ['--reuid', '65533', '--regid', '65533', '--clear-groups'] : ['--nnp'];
+    const { stdout } = await promisify(execFile)('setpriv', [...asNobody, garbage, peer.folder, 'ticket-g']);
+    const notSockets = 'no not the sockets of a capture namespace';
+    expect(
+      Object.fromEntries(
+        stdout
+          .trim()
+          .split('\n')
+          .map((line) => line.split('=')),
+      ),
+    ).toEqual({
+      ...{ empty: 'closed', long: 'no not a ticket', control: 'no not a ticket', nul: 'no not a ticket' },
+      ...{ 'no-sockets': notSockets, 'one-socket': notSockets, 'many-sockets': 'no not a ticket' },
+      ...{ pipes: notSockets, 'unix-sockets': notSockets, swapped: notSockets, six: notSockets },
+      ...{ 'not-listening': notSockets, guessed: 'no unknown ticket' },
+      // One message per connection; who is silent gives way.
+      ...{ good: 'ok', second: 'closed', silent: 'closed' },
+    });
+    await eventually('all of it is closed', () => !peer.sessions.has('g') && descriptors() === before);
+    expect(peer.relayPid).toBe(relay);
+    expect((await rig.run('a', dial('1.2.3.4/3'))).stdout).toBe('a at 1.2.3.4:3\n');
   });
 });
 

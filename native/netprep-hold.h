@@ -25,7 +25,8 @@ struct holder {
   int is_presented; /* the relay has said so on this connection */
   int is_said;      /* whoever asked has had an answer to this ticket */
   int is_away;      /* or at least knows that it takes time */
-  int retry_ms;     /* 0: nothing to try */
+  int is_waiting;   /* to try again */
+  int pause_ms;     /* before that; grows until it was presented */
 };
 
 static int is_ticket(const char *text, size_t size) {
@@ -47,6 +48,13 @@ static void hang_up(struct holder *h) {
   h->is_presented = 0;
 }
 
+static void try_later(struct holder *h) {
+  hang_up(h);
+  h->is_waiting = 1;
+  h->pause_ms = h->pause_ms == 0 ? FIRST_RETRY_MS : 2 * h->pause_ms;
+  if (h->pause_ms > LAST_RETRY_MS) h->pause_ms = LAST_RETRY_MS;
+}
+
 static int send_sockets(int to, const struct holder *h) {
   union {
     struct cmsghdr align;
@@ -66,17 +74,16 @@ static int send_sockets(int to, const struct holder *h) {
 static void try_present(struct holder *h) {
   struct sockaddr_un there = {AF_UNIX, CAPTURE_SOCKET};
   hang_up(h);
+  h->is_waiting = 0;
   int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (s < 0 || connect(s, (struct sockaddr *)&there, sizeof there) < 0 || send_sockets(s, h) < 0) {
     if (!h->is_away && !h->is_said) dprintf(1, "away %lu %s\n", h->number, strerror(errno));
     h->is_away = 1;
     if (s >= 0) close(s);
-    h->retry_ms = h->retry_ms == 0 ? FIRST_RETRY_MS : 2 * h->retry_ms;
-    if (h->retry_ms > LAST_RETRY_MS) h->retry_ms = LAST_RETRY_MS;
+    try_later(h);
     return;
   }
   h->connection = s;
-  h->retry_ms = 0;
 }
 
 static void hear_relay(struct holder *h) {
@@ -84,13 +91,13 @@ static void hear_relay(struct holder *h) {
   ssize_t size = recv(h->connection, answer, MAX_ANSWER, MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (size <= 0) {
-    hang_up(h);
-    h->retry_ms = FIRST_RETRY_MS;
+    try_later(h);
     return;
   }
   answer[size] = 0;
   if (strcmp(answer, "ok") == 0) {
     h->is_presented = 1;
+    h->pause_ms = 0;
     report(h, "presented", "");
     return;
   }
@@ -110,7 +117,7 @@ static void obey(struct holder *h, const char *line) {
   strcpy(h->ticket, ticket);
   h->number = number;
   h->is_said = h->is_away = 0;
-  h->retry_ms = 0;
+  h->pause_ms = 0;
   try_present(h);
 }
 
@@ -144,7 +151,7 @@ static int hold(int folder, const char *nft, int is_hidden) {
   for (;;) {
     struct pollfd polled[2] = {{0, POLLIN, 0}, {h.connection, POLLIN, 0}};
     int waits_for_answer = h.connection >= 0 && !h.is_presented;
-    int count = poll(polled, 2, waits_for_answer ? ANSWER_MS : h.retry_ms > 0 ? h.retry_ms : -1);
+    int count = poll(polled, 2, waits_for_answer ? ANSWER_MS : h.is_waiting ? h.pause_ms : -1);
     if (count < 0 && errno != EINTR) return 1;
     if (count == 0) try_present(&h);
     if (count <= 0) continue;

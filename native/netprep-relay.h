@@ -196,7 +196,11 @@ static int drop_silent(void) {
 
 static void let_in(int listener) {
   int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (fd < 0) return;
+  if (fd < 0) {
+    /* Out of descriptors: the caller waits, and so do we. */
+    if (errno != EAGAIN) usleep(10000);
+    return;
+  }
   int oldest = drop_silent();
   if (oldest >= 0) drop(oldest);
   if (caller_count == MAX_CALLERS) {

@@ -49,8 +49,8 @@ export async function measureSleepers(settings: Settings, sessions: number): Pro
 export type SleepersPlan = { sessions: number; withCommand: number };
 
 const targetMb = 20;
-/** A heap that has worked gives its pages back some time after the work, all threads of it. */
-const longRestMs = 25_000;
+/** After the collection, which also gives back pages: what other threads give back comes a little later. */
+const longRestMs = 5_000;
 
 /** So many that nothing may be held for each. */
 export async function measureManySleepers(settings: Settings, plan: SleepersPlan): Promise<Figure[]> {
@@ -113,9 +113,9 @@ function live(beforeBytes: number, afterBytes: number): Figure {
 const megabytes = (bytes: number): number => bytes / 2 ** 20;
 const signed = (value: number): string => `${value < 0 ? '' : '+'}${value.toFixed(1)}`;
 
-/** Before counting begins: code is loaded and compiled, and the heap has found its size. */
+/** Before counting begins: code is loaded and compiled, caches are full, heap and allocator have found their size. */
 const warmSessions = 40;
-const warmSleepers = 1_000;
+const warmSleepers = 2_500;
 const atOnce = 8;
 const batch = 100;
 

@@ -36,6 +36,8 @@ export type JoinedHostOptions = {
   allowUnisolated: boolean;
   /** FROM:TO or FROM:TO:ro */
   binds: string[];
+  /** As in `ConnectOptions`. */
+  gatewayDir?: string;
   onChange(message: string): void;
 };
 
@@ -43,9 +45,9 @@ export const defaultIdle = { ownerGraceMs: 120_000, idleMs: 60_000, idleWithProc
 
 /** A host of a fleet. Rejects with `BadSecret` or `BadBind` on what its operator gave. */
 export function runJoinedHost(options: JoinedHostOptions): Promise<RunningHost | { taken: string }> {
-  const { url, tokenFile, onChange, binds, stateDir, allowUnisolated } = options;
+  const { url, tokenFile, onChange, binds, stateDir, allowUnisolated, gatewayDir = null } = options;
   const fleet = { url, token: readToken(tokenFile), onChange };
-  const run = { stateDir: path.resolve(stateDir), allowUnisolated, gatewayDir: null, ...defaultIdle };
+  const run = { stateDir: path.resolve(stateDir), allowUnisolated, gatewayDir, ...defaultIdle };
   return runHost({ ...run, binds: binds.map(parseBind), fleet });
 }
 

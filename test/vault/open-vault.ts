@@ -29,14 +29,31 @@ export type TestVault = {
   close(): Promise<void>;
 };
 
-export async function openTestVault(kek?: Kek, timeoutMs = 2_000): Promise<TestVault> {
-  const directory = await mkdtemp(path.join(tmpdir(), 'scriptorium-vault-'));
+export type OpenStores = (directory: string) => Promise<{ stores: Store[]; masterKeyFile: string }>;
+
+const sqlite: OpenStores = async (directory) => {
   const summarizeModule = new URL('../../src/session/summary.ts', import.meta.url);
-  const store = await openStore({ directory, summarizeModule });
+  return {
+    stores: [await openStore({ directory, summarizeModule })],
+    masterKeyFile: masterKeyPath(directory),
+  };
+};
+
+/** `openStores`: the processes of a fleet have one each; `another` takes the next. */
+export async function openTestVault(
+  kek?: Kek,
+  timeoutMs = 2_000,
+  openStores: OpenStores = sqlite,
+): Promise<TestVault> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'scriptorium-vault-'));
+  const { stores, masterKeyFile } = await openStores(directory);
+  const [store] = stores;
+  if (store === undefined) throw new Error('no store');
+  let opened = 0;
   const clock = { aheadMs: 0 };
   const another = (change: { kek?: Kek } = kek ? { kek } : {}) =>
     openVault({
-      ...{ store, masterKeyFile: masterKeyPath(directory), mayMakeKeys: true },
+      ...{ store: stores[opened++ % stores.length] ?? store, masterKeyFile, mayMakeKeys: true },
       nowMs: () => Date.now() + clock.aheadMs,
       outbound: outbound({ ...outboundDefaults, timeoutMs, allowPrivate: true }),
       ...change,
@@ -66,7 +83,7 @@ export async function openTestVault(kek?: Kek, timeoutMs = 2_000): Promise<TestV
       return id;
     },
     async close() {
-      await store.close();
+      await Promise.all(stores.map((one) => one.close()));
       await rm(directory, { recursive: true, force: true });
     },
   };

@@ -1,7 +1,16 @@
 // The captured network of real sandboxes (S2): what reaches the gateway, what must not work, and what becomes of it
 // when the gateway, the host or the sandbox dies. Numbers in brackets are rows of the table of escape attempts.
 import { execFile, execFileSync, spawn } from 'node:child_process';
-import { chownSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  chownSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+} from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -314,6 +323,27 @@ describe('where it cannot be had', () => {
       await open.client.createSandbox(specOf('s', { isolation: 'none', ...network('ticket-a2') })),
     ).toMatchObject({ refused: 'isolation_unavailable' });
     await open.close();
+  });
+});
+
+describe('when its holder is killed', () => {
+  it('the sandbox ends, and says why to whoever waits for what ran in it', async () => {
+    peer.tickets.set('ticket-h', 'h');
+    const { pid } = await rig.client.hello();
+    await rig.create('h', network('ticket-h'));
+    const call = rig.start('h', ['sleep', '60'], { waitMs: 0 });
+    unrefused(await rig.client.startProcess(call));
+    const inode = (of: number): string => readlinkSync(`/proc/${of}/ns/net`);
+    const sleeper = processesNamed('sleep').map(inode);
+    const holder = holdersOf(pid).find((one) => sleeper.includes(inode(one)));
+    process.kill(holder as number, 'SIGKILL');
+    const ran = await rig.readAll('h', call.callId);
+    expect(ran.process).toMatchObject({
+      state: 'lost',
+      reason: expect.stringContaining('capture namespace'),
+    });
+    await eventually('its sockets are closed', () => !peer.sessions.has('h'));
+    await rig.client.destroySandbox({ session: 'h', fence: 1, removeDisk: true });
   });
 });
 

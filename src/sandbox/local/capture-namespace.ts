@@ -74,6 +74,10 @@ export class CaptureNamespace {
     }
   }
 
+  get pid(): number | null {
+    return this.#child.pid ?? null;
+  }
+
   get hasEnded(): boolean {
     return this.#hasEnded;
   }

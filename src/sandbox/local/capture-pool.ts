@@ -8,13 +8,15 @@ import { CaptureNamespace, type CaptureProblem } from './capture-namespace.ts';
 
 /** A burst of two finds both ready; a third waits as long as without a pool. */
 const SPARE = 2;
+const FILL_MS = 50;
 
 export class CapturePool {
   readonly #programs: Programs;
   readonly #folder: string;
-  readonly #spare: Promise<CaptureNamespace | CaptureProblem>[] = [];
+  readonly #spare: CaptureNamespace[] = [];
+  #making: Promise<void> | null = null;
+  #timer: NodeJS.Timeout | null = null;
   #isClosed = false;
-  #filling: NodeJS.Timeout | null = null;
 
   /** `folder` is the gateway's; it need not be there yet. */
   constructor(programs: Programs, folder: string) {
@@ -22,37 +24,47 @@ export class CapturePool {
     this.#folder = folder;
   }
 
+  /** Processes that hold what was not taken yet. */
+  get waiting(): number[] {
+    return this.#spare.flatMap(({ pid }) => pid ?? []);
+  }
+
   async take(): Promise<CaptureNamespace | CaptureProblem> {
-    if (this.#isClosed) return { problem: 'the host is ending' };
-    for (let next = this.#spare.shift(); next !== undefined; next = this.#spare.shift()) {
-      const made = await next;
-      if ('problem' in made || made.hasEnded) continue;
-      this.fill();
-      return made;
+    let made = this.#spare.shift();
+    while (made?.hasEnded === true) made = this.#spare.shift();
+    const taken = made ?? (await CaptureNamespace.start(this.#programs, this.#folder));
+    if ('problem' in taken) return taken;
+    if (this.#isClosed) {
+      await taken.stop();
+      return { problem: 'the host is ending' };
     }
-    const made = await CaptureNamespace.start(this.#programs, this.#folder);
-    if (!('problem' in made)) this.fill();
-    return made;
+    this.fill();
+    return taken;
   }
 
   /** Soon, and after what is being started now: the spare ones must not slow it down. */
   fill(): void {
-    if (this.#filling !== null || this.#isClosed) return;
-    this.#filling = setTimeout(() => {
-      this.#filling = null;
-      if (this.#isClosed || this.#spare.length >= SPARE) return;
-      const made = CaptureNamespace.start(this.#programs, this.#folder);
-      this.#spare.push(made);
-      void made.then((result) => {
-        if (!('problem' in result)) this.fill();
-      });
-    }, 50).unref();
+    if (this.#timer !== null || this.#making !== null || this.#isClosed) return;
+    if (this.#spare.length >= SPARE) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#making = this.#makeOne();
+    }, FILL_MS).unref();
+  }
+
+  async #makeOne(): Promise<void> {
+    const made = await CaptureNamespace.start(this.#programs, this.#folder);
+    this.#making = null;
+    // Why it cannot be made is for those who need one to hear.
+    if ('problem' in made) return;
+    this.#spare.push(made);
+    this.fill();
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    if (this.#filling !== null) clearTimeout(this.#filling);
-    const spare = await Promise.all(this.#spare.splice(0));
-    await Promise.all(spare.map((made) => ('problem' in made ? null : made.stop())));
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    await this.#making;
+    await Promise.all(this.#spare.splice(0).map((made) => made.stop()));
   }
 }

@@ -50,7 +50,7 @@ export type SleepersPlan = { sessions: number; withCommand: number };
 
 const targetMb = 20;
 /** After the collection, which also gives back pages: what other threads give back comes a little later. */
-const longRestMs = 5_000;
+const longRestMs = 7_000;
 
 /** So many that nothing may be held for each. */
 export async function measureManySleepers(settings: Settings, plan: SleepersPlan): Promise<Figure[]> {

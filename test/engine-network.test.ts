@@ -26,6 +26,7 @@ const decisions = (log: StoredEvent[]) => log.filter((e) => e.type === 'network.
 let room: EngineRoom;
 let gateway: MemoryGateway;
 let specs: SandboxSpec[];
+let revoked: number;
 /** Commands wait until the test lets them go. */
 let running: MemoryProcess[];
 
@@ -53,7 +54,9 @@ beforeEach(() => {
   specs = [];
   running = [];
   let tickets = 0;
+  revoked = 0;
   room.network = {
+    observeMs: 20,
     gatewayAt: () => gateway,
     policyOf: ({ config, networkAnswers }) => {
       const { networking } = (config as SessionConfig).environment.config as { networking: Networking };
@@ -62,9 +65,11 @@ beforeEach(() => {
     },
     secretsOf: async () => ({
       env: { TOKEN: placeholder },
+      unreachable: [],
       credentials: [{ id: 'vcrd_1', placeholder, secret, hosts: ['example.com'] }],
     }),
-    mintTicket: () => `ticket-${++tickets}`,
+    mintTicket: async () => `ticket-${++tickets}`,
+    revokeTicket: async () => void revoked++,
   };
   const start = room.executor.createSandbox.bind(room.executor);
   room.executor.createSandbox = (spec) => {
@@ -167,4 +172,17 @@ it('a gateway that is away is waited for, as a host would be', async () => {
   (await command(2)).exit();
   const log = await room.until(session, idleAfter(1));
   expect(textsOf(log, 'agent.tool_result')).toHaveLength(2);
+});
+
+it('a session that was archived has no way out any more: ticket revoked, secrets forgotten', async () => {
+  const session = await begin();
+  (await command(1)).exit();
+  (await command(2)).exit();
+  await room.until(session, idleAfter(1));
+  expect(revoked).toBe(0);
+  await room.send(session, event('session.archived', {}));
+  await room.until(session, () => revoked === 1);
+  expect(await gateway.observe({ session, acknowledge: 0, waitMs: 0 })).toMatchObject({
+    refused: 'unknown_session',
+  });
 });

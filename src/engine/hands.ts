@@ -6,7 +6,7 @@ import { layoutRepository } from '../delivery/layout.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { Executor, Limits, Refusal, SandboxInfo } from '../sandbox/executor.ts';
 import { HostAway, isRefusal } from '../sandbox/executor.ts';
-import type { Draft, RepositoryPin } from '../session/events.ts';
+import type { Draft, EventBodies, RepositoryPin } from '../session/events.ts';
 import { initialState, type SessionConfig, type SessionState } from '../session/state.ts';
 import type { Blobs, Claim } from '../store/store.ts';
 import type { ToolContext } from '../tools/tool.ts';
@@ -43,6 +43,8 @@ export class Hands {
   /** Where the session's disk is, as the log has it. */
   #host: string | null = null;
   readonly #lost = new Set<string>();
+  /** Credentials that nothing can be reached with; told once a sandbox. */
+  #unreachable: EventBodies['session.error']['P']['error'][] = [];
   #preparing: Promise<Ready> | null = null;
 
   constructor(parts: HandsParts, claim: Claim) {
@@ -86,7 +88,10 @@ export class Hands {
     // Also where it runs already and the log does not say so: whoever started it did not live to tell.
     const isElsewhere = info.host !== undefined && info.host !== this.#host;
     if (!info.reused || isElsewhere || !(this.#isStarted || sandbox.isStarted)) {
-      const said = emit([draft(shell.mint, state, 'sandbox.started', shown(info), {})]);
+      const problems = this.#unreachable
+        .splice(0)
+        .map((error) => draft(shell.mint, state, 'session.error', { error }, {}));
+      const said = emit([draft(shell.mint, state, 'sandbox.started', shown(info), {}), ...problems]);
       // Nothing is begun on a host before the log says which: the next engine would look for it elsewhere (L6).
       if (isElsewhere && !(await said))
         return { ok: false, message: 'The engine has let go of the session.' };
@@ -108,6 +113,8 @@ export class Hands {
     const { stream: session, fence } = this.#claim;
     const way = await this.#networks?.ready(this.#claim, state, host);
     if (way && 'problem' in way) return { refused: 'isolation_unavailable', message: way.problem };
+    const { unreachable, ...network } = way ?? { unreachable: [] };
+    this.#unreachable = unreachable.map((error) => ({ ...error, retry_status: { type: 'terminal' } }));
     const place = host === null ? {} : { host };
     const { isolation } = config;
     return this.#executor.createSandbox({
@@ -116,7 +123,7 @@ export class Hands {
       isolation,
       limits: this.#limits,
       env: {},
-      ...way,
+      ...network,
       ...place,
     });
   }

@@ -19,7 +19,14 @@ import type { SessionConfig, SessionState } from '../session/state.ts';
 import type { Claim, Store } from '../store/store.ts';
 import { asNew } from './drive.ts';
 
-export type SessionSecrets = { env: Record<string, string>; credentials: BoundCredential[] };
+export type SessionSecrets = {
+  env: Record<string, string>;
+  credentials: BoundCredential[];
+  /** What is wrong with some of them, as `session.error` says it. */
+  unreachable: SessionProblem[];
+};
+
+type SessionProblem = { type: string; message: string } & JsonObject;
 
 export type NetworkParts = {
   store: Store;
@@ -29,11 +36,20 @@ export type NetworkParts = {
   policyOf(state: SessionState): NetworkPolicy | null;
   /** From the vault; asked at every claim, so that rotation reaches running sessions. */
   secretsOf(claim: Claim, config: SessionConfig): Promise<SessionSecrets>;
-  mintTicket(claim: Claim): string;
+  /** For this opening alone; `policyHash` in hex. */
+  mintTicket(claim: Claim, config: SessionConfig, policyHash: string): Promise<string>;
+  /** The session is over: its ticket is worth nothing from then on. */
+  revokeTicket(claim: Claim): Promise<void>;
   onError(error: unknown, session: string): void;
+  /** How long a gateway is asked for news at a time; a session that ended is noticed as late. */
+  observeMs?: number;
 };
 
-export type Way = { network: NonNullable<SandboxSpec['network']>; env: Record<string, string> };
+export type Way = {
+  network: NonNullable<SandboxSpec['network']>;
+  env: Record<string, string>;
+  unreachable: SessionProblem[];
+};
 
 type Open = {
   gateway: Gateway;
@@ -42,12 +58,13 @@ type Open = {
   /** Of what the gateway was told: it is told again where this changes. */
   digest: string;
   way: Way;
-  isObserved: boolean;
 };
 
+const nothing = { env: {}, unreachable: [] };
+
 /** Unused for so long, the gateway forgets a session; its next sandbox or call opens it anew. */
-const ticketIdleMs = 20 * 60_000;
-const ticketLifeMs = 24 * 60 * 60_000;
+export const ticketIdleMs = 20 * 60_000;
+export const ticketLifeMs = 24 * 60 * 60_000;
 const observeMs = 20_000;
 const afterFailureMs = 1_000;
 
@@ -64,7 +81,13 @@ export class SessionNetworks {
   async ready(claim: Claim, state: SessionState, host: string | null): Promise<Way | { problem: string }> {
     const policy = this.#parts.policyOf(state);
     const { config } = state;
-    if (!policy || !config) return { network: { kind: 'none' }, env: {} };
+    if (!policy || !config) {
+      // What names no host may still name secrets: their variables are there, and are of no use.
+      const { env, unreachable } = config?.vaultIds?.length
+        ? await this.#parts.secretsOf(claim, config)
+        : nothing;
+      return { network: { kind: 'none' }, env, unreachable };
+    }
     const gateway = this.#parts.gatewayAt(host);
     if (!gateway)
       return {
@@ -91,13 +114,6 @@ export class SessionNetworks {
     );
   }
 
-  /** Of a session that is at its end. */
-  async close(session: string, fence: number): Promise<void> {
-    const open = this.#open.get(session);
-    this.#open.delete(session);
-    await open?.gateway.closeSession({ session, fence });
-  }
-
   stop(): void {
     this.#isOver = true;
   }
@@ -108,20 +124,21 @@ export class SessionNetworks {
     { gateway, policy }: { gateway: Gateway; policy: NetworkPolicy },
   ): Promise<Way | { problem: string }> {
     const { stream: session, fence } = claim;
-    const { env, credentials } = await this.#parts.secretsOf(claim, config);
+    const { env, credentials, unreachable } = await this.#parts.secretsOf(claim, config);
     const generation = await gateway.generation();
     const before = this.#open.get(session);
     const digest = `${digestOf(policy)} ${digestOf(credentials)}`;
     const isSame = before?.generation === generation && before.fence === fence && before.digest === digest;
     if (isSame) return before.way;
-    const ticket = this.#parts.mintTicket(claim);
+    const ticket = await this.#parts.mintTicket(claim, config, digestOf(policy));
     const wanted: GatewaySession = {
       ...{ session, fence, policy, credentials, ticket, ticketIdleMs, ticketLifeMs },
     };
     const opened = await gateway.openSession(wanted);
     if ('refused' in opened) return { problem: `the gateway refused: ${opened.message}` };
-    const way: Way = { network: { kind: 'gateway', ticket, authorityPem: opened.authorityPem }, env };
-    const open: Open = { gateway, generation, fence, digest, way, isObserved: false };
+    const network = { kind: 'gateway' as const, ticket, authorityPem: opened.authorityPem };
+    const way: Way = { network, env, unreachable };
+    const open: Open = { gateway, generation, fence, digest, way };
     this.#open.set(session, open);
     void this.#observe(claim, open);
     return way;
@@ -133,8 +150,13 @@ export class SessionNetworks {
     let acknowledge = 0;
     while (!this.#isOver && this.#open.get(session) === open) {
       try {
-        const seen = await open.gateway.observe({ session, acknowledge, waitMs: observeMs });
+        const seen = await open.gateway.observe({
+          session,
+          acknowledge,
+          waitMs: this.#parts.observeMs ?? observeMs,
+        });
         if ('refused' in seen) break;
+        if (seen.length === 0 && (await this.#isOverNow(claim))) return await this.#end(claim, open);
         for (const observation of seen) {
           if (!(await this.#write(claim, open.generation, observation))) return this.#forget(session, open);
           acknowledge = observation.seq;
@@ -148,6 +170,25 @@ export class SessionNetworks {
       }
     }
     this.#forget(session, open);
+  }
+
+  /** Archived or deleted: nobody may use its way any more. */
+  async #isOverNow({ organization, project, stream }: Claim): Promise<boolean> {
+    const row = await this.#parts.store.stream({ organization, project }, stream);
+    return (
+      !row ||
+      row.erased ||
+      row.summary === null ||
+      row.summary.archived_at !== null ||
+      row.summary.deleted === true
+    );
+  }
+
+  async #end(claim: Claim, open: Open): Promise<void> {
+    const { stream: session, fence } = claim;
+    this.#forget(session, open);
+    await this.#parts.revokeTicket(claim);
+    await open.gateway.closeSession({ session, fence });
   }
 
   #forget(session: string, open: Open): void {

@@ -137,7 +137,8 @@ export class Workspaces {
     const claim = { ...tenant, stream: session, fence: row.fence, head: row.head };
     const way = await networks?.ready(claim, state, hostId);
     if (way && 'problem' in way) return { ok: false, reason: 'unavailable', message: way.problem };
-    const spec = { session, fence: row.fence, isolation, limits, env: {}, ...way, ...place };
+    const { unreachable: _, ...network } = way ?? {};
+    const spec = { session, fence: row.fence, isolation, limits, env: {}, ...network, ...place };
     const sandbox = await executor.createSandbox(spec);
     if (isRefusal(sandbox)) return { ok: false, reason: 'unavailable', message: sandbox.message };
     return { row, pin, baseCommit };

@@ -29,6 +29,8 @@ export type Doors = {
 export type LocalGateway = Gateway & {
   /** What a ticket opens, or null where it opens nothing (any more). */
   admit(ticket: string): Doors | null;
+  /** Forgets the secrets of sessions whose ticket has died of age or disuse, and ends what they have open. */
+  sweep(): void;
   close(): void;
 };
 
@@ -156,6 +158,13 @@ class GatewayOfOneProcess implements LocalGateway {
       },
       dns: (packet) => answerDns(packet, (name) => (good() ? live.resolve(name) : null)),
     };
+  }
+
+  sweep(): void {
+    const nowMs = this.#now();
+    for (const { live, fence, ticketDiesAtMs, ticketIdleMs, usedAtMs } of [...this.#entries.values()])
+      if (nowMs >= ticketDiesAtMs || nowMs - usedAtMs >= ticketIdleMs)
+        void this.closeSession({ session: live.id, fence });
   }
 
   close(): void {

@@ -2,7 +2,6 @@
  * What every role is built of: store, engine, api, each once a process. The files of this folder and `main.ts` are the
  * composition root; they alone know everything.
  */
-import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { createApi } from '../api/app.ts';
 import type { ApiDeps } from '../api/deps.ts';
@@ -11,23 +10,26 @@ import { storeChecks } from '../engine/checks.ts';
 import { Errands } from '../engine/errands.ts';
 import { FoldedSessions } from '../engine/folded-sessions.ts';
 import type { HostLosses } from '../engine/host-losses.ts';
-import { SessionNetworks } from '../engine/network.ts';
+import { SessionNetworks, ticketIdleMs, ticketLifeMs } from '../engine/network.ts';
 import { pinSession } from '../engine/pin-session.ts';
 import type { LocalPreviews } from '../engine/preview-bus.ts';
 import { Workspaces } from '../engine/workspace.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import { decide } from '../guard/guard.ts';
 import { networkPolicy, reachesNobody } from '../guard/network-policy.ts';
+import { mintTask, revokeTask } from '../guard/task-identity.ts';
 import { openServerVault } from '../guard/vault/open.ts';
+import { resolveForSession } from '../guard/vault/session-credentials.ts';
 import type { ModelConfig } from '../model/catalogue.ts';
 import { warmUp } from '../model/openai-responses/index.ts';
 import { builtInPrices, loadPriceList } from '../model/prices.ts';
-import type { EnvironmentConfig } from '../protocol/environments.ts';
+import { defaultConfig, type EnvironmentConfig } from '../protocol/environments.ts';
 import { clockMs, failpoints } from '../protocol/failpoint.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import { defaultTenant } from '../protocol/tenant.ts';
 import type { Limits } from '../sandbox/executor.ts';
 import type { Fleet } from '../sandbox/fleet/fleet.ts';
+import type { SessionConfig } from '../session/state.ts';
 import { openBlobs, openStore } from '../store/open.ts';
 import type { Blobs, Store } from '../store/store.ts';
 
@@ -121,19 +123,35 @@ export function brainOf(base: Base, options: BrainOptions) {
   };
 }
 
-function networksOf({ store, onError }: Base, gatewayAt: BrainOptions['gatewayAt']): SessionNetworks {
+function networksOf({ store, vault, onError }: Base, gatewayAt: BrainOptions['gatewayAt']): SessionNetworks {
   return new SessionNetworks({
     store,
     gatewayAt,
     policyOf: ({ config, networkAnswers }) => {
-      const { config: environment } = (config?.environment ?? {}) as { config?: EnvironmentConfig };
-      const policy = environment && networkPolicy(environment.networking, networkAnswers, []);
+      const policy = config && networkPolicy(networkingOf(config).networking, networkAnswers, []);
       return policy && !reachesNobody(policy) ? policy : null;
     },
-    secretsOf: async () => ({ env: {}, credentials: [] }),
-    mintTicket: () => randomBytes(32).toString('base64url'),
+    secretsOf: ({ stream: session, organization, project }, config) => {
+      const tenant = { organization, project };
+      const { networking } = networkingOf(config);
+      return resolveForSession(vault, { session, tenant, vaultIds: config.vaultIds ?? [], networking });
+    },
+    mintTicket: async ({ stream: session, organization, project }, config, policyHash) => {
+      const agent = { id: String(config.agent.id), version: Number(config.agent.version) };
+      const repository = config.repository?.head ?? null;
+      const life = { idleMs: ticketIdleMs, expiresAtMs: now() + ticketLifeMs };
+      const claims = { session, agent, repository, policyHash, ...life };
+      return (await mintTask(vault, { tenant: { organization, project }, claims, actor: 'engine' })).token;
+    },
+    revokeTicket: ({ stream: session, organization, project }) =>
+      revokeTask(vault, { organization, project }, { session, actor: 'engine' }),
     onError: (error, session) => onError(error, session),
   });
+}
+
+/** As the session pinned it; sessions of before there were networks have none. */
+function networkingOf({ environment }: SessionConfig): Pick<EnvironmentConfig, 'networking'> {
+  return (environment as { config?: EnvironmentConfig }).config ?? defaultConfig;
 }
 
 type ApiOptions = Pick<ApiDeps, 'previews' | 'sandbox' | 'isolation' | 'ready' | 'doctor' | 'fleet'> & {

@@ -22,6 +22,7 @@ const noFront = {
 } as never;
 const exitUsage = 64;
 const exitTaken = 75;
+const sweepMs = 60_000;
 const defaultGraceMs = '120000';
 /** A capture folder that nobody but us may change, and every session's user may look a socket up in. */
 const passable = 0o711;
@@ -99,6 +100,7 @@ async function main(): Promise<void> {
     extraAuthorities: authorities,
   });
   const gateway = openLocalGateway({ upstream, front: noFront, operatorAuthorities: authorities.join('') });
+  setInterval(() => gateway.sweep(), sweepMs).unref();
   const doors = new Map<string, Doors>();
   const capture = await Capture.start({
     netprep,

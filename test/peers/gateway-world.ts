@@ -99,7 +99,9 @@ export class World {
   async door(address: string, port: number): Promise<number> {
     const { doors } = this;
     return this.listen(
-      createServer({ allowHalfOpen: true }, (socket) => doors.connection(socket, { address, port })),
+      createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
+        doors.connection(socket, { address, port }),
+      ),
     );
   }
 

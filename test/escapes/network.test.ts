@@ -333,9 +333,8 @@ describe('when its holder is killed', () => {
     await rig.create('h', network('ticket-h'));
     const call = rig.start('h', ['sleep', '60'], { waitMs: 0 });
     unrefused(await rig.client.startProcess(call));
-    const inode = (of: number): string => readlinkSync(`/proc/${of}/ns/net`);
-    const sleeper = processesNamed('sleep').map(inode);
-    const holder = holdersOf(pid).find((one) => sleeper.includes(inode(one)));
+    const inside = (await rig.sh('h', 'readlink /proc/self/ns/net')).stdout.trim();
+    const holder = holdersOf(pid).find((one) => readlinkSync(`/proc/${one}/ns/net`) === inside);
     process.kill(holder as number, 'SIGKILL');
     const ran = await rig.readAll('h', call.callId);
     expect(ran.process).toMatchObject({

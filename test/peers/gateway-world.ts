@@ -54,8 +54,8 @@ export class World {
     this.trusted = trusted;
   }
 
-  static async open(settings: WorldSettings = {}, pins: string[] = []): Promise<World> {
-    const trusted = await createAuthority('the world');
+  static async open(settings: WorldSettings = {}, pins: string[] = [], before?: World): Promise<World> {
+    const trusted = before?.trusted ?? (await createAuthority('the world'));
     const upstream = openUpstream({
       dialTimeoutMs: 2_000,
       ...settings.upstream,
@@ -99,7 +99,9 @@ export class World {
   async door(address: string, port: number): Promise<number> {
     const { doors } = this;
     return this.listen(
-      createServer({ allowHalfOpen: true }, (socket) => doors.connection(socket, { address, port })),
+      createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
+        doors.connection(socket, { address, port }),
+      ),
     );
   }
 
@@ -125,12 +127,15 @@ export class World {
   /** The decisions since the last asking, once there are `atLeast` of them. */
   async decisions(atLeast = 1): Promise<NetworkDecision[]> {
     const seen: NetworkDecision[] = [];
-    for (let tries = 0; seen.length < atLeast && tries < 50; tries += 1) {
-      const found = await this.gateway.observe({ session: 'ses_1', acknowledge: this.#read, waitMs: 200 });
+    let tries = 0;
+    do {
+      const waitMs = atLeast === 0 ? 0 : 200;
+      const found = await this.gateway.observe({ session: 'ses_1', acknowledge: this.#read, waitMs });
       if ('refused' in found) throw new Error(found.message);
       this.#read = found.at(-1)?.seq ?? this.#read;
       seen.push(...found.map(({ decision }) => decision));
-    }
+      tries += 1;
+    } while (seen.length < atLeast && tries < 50);
     await this.gateway.observe({ session: 'ses_1', acknowledge: this.#read, waitMs: 0 });
     return seen;
   }
@@ -155,7 +160,7 @@ export function tlsTo(
 ): Promise<TLSSocket> {
   return new Promise((done, fail) => {
     const socket = tlsConnect({ host: '127.0.0.1', port, ...options, checkServerIdentity: () => undefined });
-    socket.once('secureConnect', () => done(socket)).once('error', fail);
+    socket.once('secureConnect', () => done(socket)).on('error', fail);
     socket.once('close', () => fail(new Error('closed before the handshake')));
   });
 }

@@ -2,6 +2,7 @@
  * A session on the network, whole: real server, engine, host, sandbox, gateway process; hosts on loopback that the operator
  * has named. Default deny, and what was let through is in the log (S2). The model is the rehearsal and runs what it is told.
  */
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -12,6 +13,7 @@ import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
 import { createAuthority } from '../src/gateway/authority.ts';
 import { type RunningServer, startServer } from '../src/main.ts';
+import { GitServer } from './peers/git-server.ts';
 
 function script(turn: Turn): Reply {
   if (turn.lastToolOutput) return { text: turn.lastToolOutput.text };
@@ -23,11 +25,15 @@ let model: Rehearsal;
 let server: RunningServer;
 let upstream: Server;
 let agentId: string;
+let git: GitServer;
+let vaultId: string;
+/** What nobody but the gateway and the git server may ever see. */
+const password = `ghp_${randomBytes(18).toString('hex')}`;
 /** What the world saw: method, host and path of each request. */
 const seen: string[] = [];
 
 /** What this test reads of answers and events. */
-type Json = { id: string; type: string; data: Json[]; content: { text: string }[] };
+type Json = { id: string; type: string; decision?: string; data: Json[]; content: { text: string }[] };
 
 async function api(method: string, where: string, body?: unknown): Promise<Json> {
   const response = await fetch(new URL(where, server.url), {
@@ -45,8 +51,8 @@ async function environment(networking: object): Promise<string> {
   return (await api('POST', '/v1/environments', { name, config: { type: 'cloud', networking } })).id;
 }
 
-async function session(networking: object): Promise<string> {
-  const made = { agent: agentId, environment_id: await environment(networking) };
+async function session(networking: object, more: object = {}): Promise<string> {
+  const made = { agent: agentId, environment_id: await environment(networking), ...more };
   return (await api('POST', '/v1/sessions', made)).id;
 }
 
@@ -93,13 +99,17 @@ beforeAll(async () => {
   );
   await new Promise<void>((resolve) => upstream.listen(0, '127.0.0.1', resolve));
   const { port } = upstream.address() as AddressInfo;
+  git = await GitServer.start(authority, password);
   model = await startRehearsal({ script, port: 0 });
   server = await startServer({
     dataDir: path.join(directory, 'data'),
     port: 0,
     model: { baseURL: model.url, apiKey: 'sk-rehearsal' },
     network: {
-      pins: ['good.example', 'other.example', 'new.example'].map((name) => `${name}=127.0.0.1:${port}`),
+      pins: [
+        ...['good.example', 'other.example', 'new.example'].map((name) => `${name}=127.0.0.1:${port}`),
+        `git.example=127.0.0.1:${git.port}`,
+      ],
       authoritiesFile: path.join(directory, 'world.pem'),
     },
   });
@@ -107,12 +117,20 @@ beforeAll(async () => {
     { type: 'agent_toolset_20260401', default_config: { permission_policy: { type: 'always_allow' } } },
   ];
   agentId = (await api('POST', '/v1/agents', { name: 'Scribe', model: 'gpt-5.2-codex', tools })).id;
+  vaultId = (await api('POST', '/v1/vaults', { display_name: 'git' })).id;
+  await api('POST', `/v1/vaults/${vaultId}/credentials`, {
+    auth: {
+      ...{ type: 'environment_variable', secret_name: 'GIT_TOKEN', secret_value: password },
+      networking: { type: 'limited', allowed_hosts: ['git.example'] },
+    },
+  });
 }, 120_000);
 
 afterAll(async () => {
   await server?.close();
   await model?.stop();
   upstream?.close();
+  await git?.close();
   await rm(directory, { recursive: true, force: true });
 });
 
@@ -139,4 +157,45 @@ it('an allowed host is reached without proxy variables, every other is not, and 
   );
   expect(all).toContainEqual(expect.objectContaining({ decision: 'denied', host: 'other.example' }));
   expect(all).toContainEqual(expect.objectContaining({ decision: 'denied', host: '169.254.169.254' }));
+});
+
+it('a private git remote works with a secret that is nowhere but at the gateway and the server (S1)', async () => {
+  const rules = [
+    { effect: 'allow', hosts: ['git.example'], methods: ['GET', 'POST'], paths: ['/repo.git/**'] },
+    { effect: 'deny', hosts: ['git.example'], paths: ['/repo.git/git-receive-pack'] },
+  ];
+  const id = await session({ type: 'limited', rules }, { vault_ids: [vaultId] });
+  const said = await run(
+    id,
+    [
+      'echo "token=$GIT_TOKEN"',
+      'git clone -q "https://agent:$GIT_TOKEN@git.example/repo.git" cloned && git -C cloned log --oneline',
+      'cd cloned && git -c user.name=a -c user.email=a@b.example commit -q --allow-empty -m mine',
+      'git push -q origin HEAD:refs/heads/pushed; echo "push: $?"',
+      'curl -sS -m 5 "https://git.example/other?$GIT_TOKEN" -o /dev/null -w "%{http_code}\n"',
+      'env; cat /proc/*/environ 2>/dev/null | tr "\\0" "\\n"',
+    ].join('; '),
+  );
+  expect(said).toMatch(/token=ghp_\w{36}\n/);
+  expect(said).toContain('the private one');
+  expect(said).toMatch(/push: [1-9]/);
+  expect(said).not.toContain(password);
+  expect(git.seen.some((one) => one.password === password)).toBe(true);
+  expect(git.seen.some(({ url }) => url.includes('receive-pack') && !url.includes('info/refs'))).toBe(false);
+  expect(git.branches()).not.toContain('pushed');
+  const all = await events(id);
+  expect(JSON.stringify(all)).not.toContain(password);
+  expect(await decisions(id, 2)).toContainEqual(
+    expect.objectContaining({ decision: 'allowed', host: 'git.example', rule: 'rules[0]' }),
+  );
+});
+
+it('an unknown host is asked of a person; the answer lets the waiting command through', async () => {
+  const id = await session({ type: 'limited', unknown_hosts: 'ask' });
+  const running = run(id, 'curl -sS https://new.example/asked');
+  const asked = async () => (await decisions(id, 1)).find((one) => one.decision === 'asked');
+  expect(await asked()).toMatchObject({ host: 'new.example', port: 443 });
+  const answer = { type: 'user.network_access', host: 'new.example', result: 'allow' };
+  await api('POST', `/v1/sessions/${id}/events`, { events: [answer] });
+  expect(await running).toContain('hello from new.example');
 });

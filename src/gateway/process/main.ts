@@ -13,13 +13,11 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { takeLock } from '../../link/lock.ts';
 import { Capture } from '../capture.ts';
-import { type Doors, openLocalGateway } from '../local-gateway.ts';
+import { type Doors, type LocalGateway, openLocalGateway } from '../local-gateway.ts';
+import { openFront } from '../terminate.ts';
 import { openUpstream } from '../upstream.ts';
 import { Owners } from './owners.ts';
 
-const noFront = {
-  serveHttp: ({ socket }: { socket: import('node:net').Socket }) => void socket.destroy(),
-} as never;
 const exitUsage = 64;
 const exitTaken = 75;
 const sweepMs = 60_000;
@@ -69,6 +67,32 @@ function makeCaptureFolder(folder: string, uid: number | null): void {
   if (uid !== null) chownSync(folder, uid, uid);
 }
 
+/** Sandboxes' sockets, once each has shown its ticket, led to the doors of their session. */
+function startCapture(gateway: LocalGateway, place: { netprep: string; folder: string }): Promise<Capture> {
+  const doors = new Map<string, Doors>();
+  return Capture.start({
+    ...place,
+    accept(ticket) {
+      const admitted = gateway.admit(ticket);
+      if (admitted) doors.set(admitted.session, admitted);
+      return admitted?.session ?? null;
+    },
+    onCaptured({ session, tcp, udp }) {
+      const door = doors.get(session);
+      tcp.on('connection', (accepted) => {
+        const { localAddress = '', localPort = 0 } = accepted;
+        if (door) door.connection(accepted, { address: localAddress, port: localPort });
+        else accepted.destroy();
+      });
+      udp.on('message', (packet, from) => {
+        const answer = door?.dns(packet);
+        if (answer) udp.send(answer, from.port, from.address, () => {});
+      });
+    },
+    onReleased: ({ session }) => doors.delete(session),
+  });
+}
+
 async function main(): Promise<void> {
   const options = argumentsOf(process.argv.slice(2));
   const { stateDir, captureDir, uid } = options;
@@ -99,31 +123,13 @@ async function main(): Promise<void> {
     privateRanges: options['private-network'],
     extraAuthorities: authorities,
   });
-  const gateway = openLocalGateway({ upstream, front: noFront, operatorAuthorities: authorities.join('') });
-  setInterval(() => gateway.sweep(), sweepMs).unref();
-  const doors = new Map<string, Doors>();
-  const capture = await Capture.start({
-    netprep,
-    folder: captureDir,
-    accept(ticket) {
-      const admitted = gateway.admit(ticket);
-      if (admitted) doors.set(admitted.session, admitted);
-      return admitted?.session ?? null;
-    },
-    onCaptured({ session, tcp, udp }) {
-      const door = doors.get(session);
-      tcp.on('connection', (accepted) => {
-        const { localAddress = '', localPort = 0 } = accepted;
-        if (door) door.connection(accepted, { address: localAddress, port: localPort });
-        else accepted.destroy();
-      });
-      udp.on('message', (packet, from) => {
-        const answer = door?.dns(packet);
-        if (answer) udp.send(answer, from.port, from.address, () => {});
-      });
-    },
-    onReleased: ({ session }) => doors.delete(session),
+  const gateway = openLocalGateway({
+    upstream,
+    front: openFront(upstream),
+    operatorAuthorities: authorities.join(''),
   });
+  setInterval(() => gateway.sweep(), sweepMs).unref();
+  const capture = await startCapture(gateway, { netprep, folder: captureDir });
   // The socket's name stays: its folder may be root's, and whoever holds the lock next takes it away.
   const end = (): void => {
     server.close();

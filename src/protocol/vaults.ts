@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import { metadata, metadataParam, metadataPatch, timestamp, unavailable } from './fields.ts';
+import { hostPattern } from './hosts.ts';
 
 export const maxCredentials = 20;
 export const maxVaultsOfSession = 50;
@@ -70,20 +71,10 @@ export function serverKeyOf(serverUrl: string): string {
   return `server ${mcpServerKey(serverUrl)}`;
 }
 
-const label = '[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?';
-/** A wildcard stands before two labels or more, as the gateway wants it. */
-const hostPattern = new RegExp(`^(?:\\*\\.(?=.*\\.))?(?:${label}\\.)*${label}$`);
-const isIpv4 = (host: string) => /^\d{1,3}(\.\d{1,3}){3}$/.test(host) && z.ipv4().safeParse(host).success;
-
-const host = z
-  .string()
-  .max(253)
-  .transform((text) => text.toLowerCase())
-  .refine(
-    // What ends in a number is an address or nothing (WHATWG URL).
-    (text) => isIpv4(text) || (hostPattern.test(text) && !/(^|\.)(\d+|0x[0-9a-f]*)$/.test(text)),
-    'must be a bare host (api.example.com), a wildcard (*.example.com) or an IPv4 address, without port or path',
-  );
+/** As the gateway compares it; what ends in a number is an address or nothing, as it is there. */
+const host = hostPattern
+  .transform((text) => text.toLowerCase().replace(/\.$/, ''))
+  .refine((text) => z.ipv4().safeParse(text).success || !/(^|\.)(\d+|0x[0-9a-f]*)$/.test(text), 'not a host');
 
 const networking = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('unrestricted') }),

@@ -24,6 +24,9 @@ export type Refusal = {
     | 'permission_denied'
     | 'changed' // an edit's expected content is not what is there
     | 'too_large'
+    | 'no_space' // the session's disk, or the host's, is full; nothing half-made is left
+    | 'unknown_checkpoint' // no such checkpoint on this host, or it was removed
+    | 'bad_archive' // an imported checkpoint that is not one, or holds what none may hold
     | 'io_error';
   message: string;
 };
@@ -63,6 +66,8 @@ export type Limits = {
   tmpBytes: number;
   /** Largest single file (RLIMIT_FSIZE). */
   fileBytes: number;
+  /** What workspace, outputs and home may hold together. Absent: no limit is asked for. */
+  diskBytes?: number;
 };
 
 /**
@@ -75,6 +80,9 @@ export type GatewayNetwork = {
   /** Of the session's own authority; every program in the sandbox trusts it. */
   authorityPem: string;
 };
+
+/** How a host keeps a session's disk and its checkpoints; docs/design/checkpoints.md says what each can do. */
+export type DiskDriver = 'btrfs' | 'ext4' | 'reflink' | 'tar';
 
 export type SandboxSpec = {
   session: string;
@@ -104,6 +112,8 @@ export type SandboxInfo = {
   reused: boolean;
   /** The host that holds its disk, where there can be several. */
   host?: string;
+  /** Null where nothing bounds the disk; a warning says so if a limit was asked for. */
+  disk?: { driver: DiskDriver; limitBytes: number | null };
   warnings: string[];
 };
 
@@ -183,6 +193,26 @@ export type FileStat = {
 
 export type FileRead = { data: Uint8Array; sizeBytes: number; isWhole: boolean };
 
+/** Names a checkpoint; the engine makes the name up, and uses it once. */
+export type CheckpointRef = { session: string; checkpoint: string };
+
+export type Checkpoint = {
+  checkpoint: string;
+  driver: DiskDriver;
+  /** What it takes on the host's disk by itself, where that is known without looking at every file. */
+  sizeBytes: number | null;
+  /** Files, folders and links in it; null where counting would cost more than the checkpoint. */
+  files: number | null;
+  tookMs: number;
+  madeAtMs: number;
+};
+
+/** A piece of an exported checkpoint: one tar stream compressed with zstd, whose first member is its manifest. */
+export type CheckpointRead = { data: Uint8Array; sizeBytes: number; isEnd: boolean };
+
+/** `checkpoint` is null until the last piece was taken and found to be whole and harmless. */
+export type CheckpointWritten = { receivedBytes: number; checkpoint: Checkpoint | null };
+
 type InSandbox = { session: string; fence: number };
 
 export interface Executor {
@@ -217,6 +247,34 @@ export interface Executor {
   putUpload(
     request: InSandbox & { name: string; offset: number; data: Uint8Array },
   ): Promise<Record<string, never> | Refusal>;
+
+  /**
+   * Keeps the whole disk (workspace, outputs, home) as it is at one moment: what runs is held still meanwhile, where
+   * that can be done. Needs no running sandbox, but a disk. The same name again answers the same checkpoint.
+   */
+  checkpoint(request: InSandbox & { checkpoint: string }): Promise<Checkpoint | Refusal>;
+  /**
+   * Ends the sandbox; the disk becomes what it was. `from.session` may be another session of the same host (a fork), and
+   * `session` may have no disk yet. Asking again with the same call id does nothing more; whoever dies in the middle
+   * leaves the old disk or the new one, whole. Refusals leave the old one.
+   */
+  restore(request: CallRef & { from: CheckpointRef }): Promise<Record<string, never> | Refusal>;
+  /** Idempotent. Its name stays used. Disks that were restored from it do not need it. */
+  removeCheckpoint(request: InSandbox & { checkpoint: string }): Promise<Record<string, never> | Refusal>;
+  /** Oldest first. They go with the disk of their session. */
+  checkpoints(request: InSandbox): Promise<{ checkpoints: Checkpoint[] } | Refusal>;
+  /** Export: bytes from `offset` of one archive, which stays the same for as long as it is being read. */
+  readCheckpoint(
+    request: InSandbox & { checkpoint: string; offset: number; maxBytes: number },
+  ): Promise<CheckpointRead | Refusal>;
+  /**
+   * Import: the pieces of an archive in order (`offset` 0 starts anew; another offset than what was received is refused
+   * with `io_error`). With `isLast` it is checked, and is a checkpoint of the session or nothing at all (`bad_archive`).
+   * The session needs no disk yet.
+   */
+  writeCheckpoint(
+    request: InSandbox & { checkpoint: string; offset: number; data: Uint8Array; isLast: boolean },
+  ): Promise<CheckpointWritten | Refusal>;
 }
 
 /** Where things are inside every sandbox (managed-agents-protocol.md §3). */

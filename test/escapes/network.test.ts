@@ -54,7 +54,7 @@ class Peer {
         });
         udp.on('message', (query, from) => {
           this.queries.push(`${query}`);
-          udp.send(`heard ${query}`, from.port, from.address);
+          udp.send(answerTo(query), from.port, from.address);
         });
       },
       onReleased: ({ session }) => void this.sessions.delete(session),
@@ -68,6 +68,29 @@ class Peer {
   async stop(): Promise<void> {
     await this.#capture?.close();
   }
+}
+
+/** Of a name server that knows every name, by 198.18.0.1, and of no IPv6 address; or of one that was not asked properly. */
+function answerTo(query: Buffer): Buffer | string {
+  if (query.length < 17 || query.readUInt16BE(4) !== 1) return `heard ${query}`;
+  const end = query.indexOf(0, 12) + 5;
+  const isAddress = query.readUInt16BE(end - 4) === 1;
+  const head = Buffer.from([
+    query[0] as number,
+    query[1] as number,
+    0x81,
+    0x80,
+    0,
+    1,
+    0,
+    +isAddress,
+    0,
+    0,
+    0,
+    0,
+  ]);
+  const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 198, 18, 0, 1]);
+  return Buffer.concat([head, query.subarray(12, end), ...(isAddress ? [record] : [])]);
 }
 
 /** Not by name alone: other hosts of this machine have theirs. */
@@ -127,6 +150,11 @@ describe('what reaches the gateway', () => {
       u.on('message', (m) => { console.log(String(m)); u.close(); }); u.send('name?', 53, '127.0.0.1')`;
     const ran = await rig.sh('a', `cat /etc/resolv.conf; node -e "${script}"`);
     expect(ran.stdout).toBe('nameserver 127.0.0.1\nheard name?\n');
+  });
+
+  it('is what a plain program asks for by name, without a variable that names a proxy', async () => {
+    expect((await rig.run('a', dial('files.example.test/8443'))).stdout).toBe('a at 198.18.0.1:8443\n');
+    expect((await rig.sh('a', 'env | grep -i proxy')).stdout).toBe('');
   });
 
   it('is not what sandboxes say to themselves: local servers work, on IPv4 and IPv6', async () => {

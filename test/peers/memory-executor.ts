@@ -7,96 +7,28 @@ import { createHash } from 'node:crypto';
 import type {
   CallRef,
   CallStatus,
+  Checkpoint,
+  CheckpointRead,
+  CheckpointRef,
+  CheckpointWritten,
   Edit,
   EditsDone,
   Executor,
   FileRead,
   FileStat,
-  OutputChunk,
   ProcessRead,
-  ProcessState,
   Refusal,
   SandboxInfo,
   SandboxSpec,
   StartProcess,
 } from '../../src/sandbox/executor.ts';
 import { HostUnreachable, isRefusal, sandboxPaths } from '../../src/sandbox/executor.ts';
+import { MemoryCheckpoints } from './memory-checkpoints.ts';
+import { MemoryProcess, type ProcessScript } from './memory-process.ts';
 
-/** What a process does. It may keep `process` and write to it later. */
-export type ProcessScript = (process: MemoryProcess, request: StartProcess) => void;
+export { MemoryProcess, type ProcessScript } from './memory-process.ts';
 
-type Exit = Partial<Omit<Extract<ProcessState, { state: 'exited' }>, 'state'>>;
-
-export class MemoryProcess {
-  readonly chunks: OutputChunk[] = [];
-  state: ProcessState = { state: 'running' };
-  droppedBytes = 0;
-  #outputBytes = 0;
-  #changed = Promise.withResolvers<void>();
-  readonly #request: StartProcess;
-
-  constructor(request: StartProcess) {
-    this.#request = request;
-  }
-
-  write(text: string | Uint8Array, stream: OutputChunk['stream'] = 'stdout'): this {
-    const data = typeof text === 'string' ? Buffer.from(text) : text;
-    const room = stream === 'control' ? data.length : this.#request.maxOutputBytes - this.#outputBytes;
-    const kept = data.subarray(0, Math.max(0, room));
-    if (stream !== 'control') this.#outputBytes += kept.length;
-    this.droppedBytes += data.length - kept.length;
-    const merged = this.#request.mergeStderr && stream === 'stderr' ? 'stdout' : stream;
-    if (kept.length > 0) this.chunks.push({ seq: this.chunks.length + 1, stream: merged, data: kept });
-    this.#notify();
-    return this;
-  }
-
-  exit(exit: Exit = {}): void {
-    const fields = { exitCode: exit.endedBy ? null : 0, signal: null, endedBy: null, durationMs: 1, ...exit };
-    this.end({ state: 'exited', ...fields });
-  }
-
-  end(state: ProcessState): void {
-    if (this.state.state !== 'running') return;
-    this.state = state;
-    this.#notify();
-  }
-
-  async read(afterSeq: number, maxBytes: number, waitMs: number): Promise<ProcessRead> {
-    const hasNews = (): boolean => this.chunks.length > afterSeq || this.state.state !== 'running';
-    if (!hasNews() && waitMs > 0) await this.#news(waitMs);
-    const chunks: OutputChunk[] = [];
-    for (let bytes = 0; afterSeq + chunks.length < this.chunks.length; ) {
-      const next = this.chunks[afterSeq + chunks.length] as OutputChunk;
-      if (chunks.length > 0 && bytes + next.data.length > maxBytes) break;
-      chunks.push(next);
-      bytes += next.data.length;
-    }
-    const nextSeq = chunks.at(-1)?.seq ?? afterSeq;
-    return { chunks, nextSeq, droppedBytes: this.droppedBytes, process: this.state };
-  }
-
-  async waitForEnd(waitMs: number): Promise<void> {
-    const endMs = performance.now() + waitMs;
-    for (let left = waitMs; this.state.state === 'running' && left > 0; left = endMs - performance.now()) {
-      await this.#news(left);
-    }
-  }
-
-  async #news(waitMs: number): Promise<void> {
-    const late = Promise.withResolvers<void>();
-    const timer = setTimeout(late.resolve, waitMs);
-    await Promise.race([this.#changed.promise, late.promise]);
-    clearTimeout(timer);
-  }
-
-  #notify(): void {
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers();
-  }
-}
-
-type MemoryFile = { data: Uint8Array; mode: number; mtimeMs: number; type: 'file' | 'other' };
+export type MemoryFile = { data: Uint8Array; mode: number; mtimeMs: number; type: 'file' | 'other' };
 
 type EditsCall = {
   kind: 'edits';
@@ -107,7 +39,8 @@ type EditsCall = {
 };
 type Call = { kind: 'process'; digest: string; process: MemoryProcess } | EditsCall;
 
-type Method = Exclude<keyof Executor, 'putUpload'>;
+type InSandbox = { session: string; fence: number };
+type Method = Exclude<keyof Executor, 'putUpload' | 'locate'>;
 
 export class MemoryExecutor implements Executor {
   readonly files = new Map<string, MemoryFile>();
@@ -123,6 +56,7 @@ export class MemoryExecutor implements Executor {
   readonly #calls = new Map<string, Call>();
   readonly #failures: { method: Method; when: 'before' | 'after' }[] = [];
   #dieAfterEdits: number | null = null;
+  readonly #checkpoints = new MemoryCheckpoints(this.files, this.directories);
 
   constructor(script: ProcessScript = (process) => process.exit()) {
     this.script = script;
@@ -197,6 +131,46 @@ export class MemoryExecutor implements Executor {
       if (request.removeDisk) this.files.clear();
       return {};
     });
+  }
+
+  async checkpoint(request: InSandbox & { checkpoint: string }): Promise<Checkpoint | Refusal> {
+    return this.#answer('checkpoint', request, async () => this.#checkpoints.make(request));
+  }
+
+  async restore(request: CallRef & { from: CheckpointRef }): Promise<Record<string, never> | Refusal> {
+    return this.#answer<Record<string, never>>('restore', request, async () => {
+      if (this.#calls.has(key(request.session, request.callId)))
+        return refuse('call_mismatch', 'the call id was used for something else');
+      const refusal = this.#checkpoints.restore(request, () => {
+        this.loseProcesses('the disk was restored');
+        this.#running.delete(request.session);
+      });
+      return refusal ?? {};
+    });
+  }
+
+  async removeCheckpoint(request: InSandbox & { checkpoint: string }) {
+    return this.#answer<Record<string, never>>('removeCheckpoint', request, async () =>
+      this.#checkpoints.remove(request),
+    );
+  }
+
+  async checkpoints(request: InSandbox): Promise<{ checkpoints: Checkpoint[] } | Refusal> {
+    return this.#answer('checkpoints', request, async () => this.#checkpoints.list(request.session));
+  }
+
+  async readCheckpoint(request: InSandbox & { checkpoint: string; offset: number; maxBytes: number }) {
+    return this.#answer<CheckpointRead>('readCheckpoint', request, async () =>
+      this.#checkpoints.read(request),
+    );
+  }
+
+  async writeCheckpoint(
+    request: InSandbox & { checkpoint: string; offset: number; data: Uint8Array; isLast: boolean },
+  ) {
+    return this.#answer<CheckpointWritten>('writeCheckpoint', request, async () =>
+      this.#checkpoints.write(request),
+    );
   }
 
   async startProcess(request: StartProcess): Promise<ProcessRead | Refusal> {

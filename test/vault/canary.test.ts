@@ -119,7 +119,7 @@ async function exercise(): Promise<void> {
   await ask('GET', `/v1/sessions/${session}`);
   const parts = api.deps.vault;
   if (!parts) throw new Error('no vault');
-  const networking = { type: 'limited' as const, allowed_hosts: ['api.github.com'] };
+  const networking = { type: 'unrestricted' as const };
   const resolved = await resolveForSession(parts, {
     session,
     tenant: defaultTenant,

@@ -126,6 +126,22 @@ describe('a refresh', () => {
     expect(await stored()).toMatchObject({ access_token: 'at-new-1', refresh_token: 'rt-new-1' });
   });
 
+  it('answered too late, after another took over, stores nothing over what that one stored', async () => {
+    await putOAuth();
+    let late: (() => void) | null = null;
+    peer.script = (_asked, response) => {
+      late = () => answerJson(response, 200, { access_token: 'at-late', refresh_token: 'rt-late' });
+    };
+    const slow = ask(t.another());
+    while (late === null) await new Promise((resolve) => setTimeout(resolve, 10));
+    t.clock.aheadMs = 61_000;
+    peer.script = rotating();
+    expect(await ask(t.another())).toMatchObject({ kind: 'token', token: 'at-new-1' });
+    (late as () => void)();
+    expect((await slow).kind).toBe('failed');
+    expect(await stored()).toMatchObject({ access_token: 'at-new-1', refresh_token: 'rt-new-1' });
+  });
+
   const echo: Script = (asked, response) =>
     answerJson(response, 400, { error: `invalid_grant ${asked.body} ${asked.headers.authorization}` });
   const half: Script = (_asked, response) => {

@@ -4,8 +4,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compileCredentials } from '../../src/gateway/credentials.ts';
 import { placeholderOf, shapeOf } from '../../src/guard/vault/placeholder.ts';
 import { hostsReachable } from '../../src/guard/vault/reach.ts';
-import type { EnvironmentNetworking, SessionCredentials } from '../../src/guard/vault/session-credentials.ts';
+import type { SessionCredentials } from '../../src/guard/vault/session-credentials.ts';
 import { resolveForSession } from '../../src/guard/vault/session-credentials.ts';
+import type { Networking } from '../../src/protocol/environments.ts';
 import { defaultTenant } from '../../src/protocol/tenant.ts';
 import type { TestApi } from '../sdk/test-api.ts';
 import { makeSession, openTestApi } from '../sdk/test-api.ts';
@@ -18,6 +19,13 @@ afterAll(() => api.close());
 
 const makeVault = async () => String((await api.ask('POST', '/v1/vaults', { display_name: 'V' })).body.id);
 const limited = (...allowed_hosts: string[]) => ({ type: 'limited' as const, allowed_hosts });
+const allowing = (allowed_hosts: string[], more: object = {}): Networking => ({
+  ...{ type: 'limited', allowed_hosts, allow_mcp_servers: false, allow_package_managers: false },
+  ...more,
+});
+const rule = (effect: string, hosts: string[], more: object = {}) => ({
+  rules: [{ effect, hosts, ports: null, methods: null, paths: null, ...more }],
+});
 const anywhere = { type: 'unrestricted' as const };
 const secretOne = 'ghp_16C7e42F292c6912E7710c838347Ae178B4a';
 
@@ -35,12 +43,12 @@ async function put(
 
 function resolve(
   vaultIds: string[],
-  more: { session?: string; networking?: EnvironmentNetworking } = {},
+  more: { session?: string; networking?: Networking } = {},
 ): Promise<SessionCredentials> {
   const { vault } = api.deps;
   if (!vault) throw new Error('no vault');
   return resolveForSession(vault, {
-    ...{ session: 'sesn_1', tenant: defaultTenant, vaultIds, networking: limited('api.github.com') },
+    ...{ session: 'sesn_1', tenant: defaultTenant, vaultIds, networking: allowing(['api.github.com']) },
     ...more,
   });
 }
@@ -97,16 +105,36 @@ describe('what a session gets', () => {
 });
 
 describe('hosts', () => {
-  const cases: [string, object, EnvironmentNetworking, string[] | null][] = [
-    ['its own where one is allowed', limited('a.com', 'b.com'), limited('b.com'), ['a.com', 'b.com']],
+  const cases: [string, object, Networking, string[] | null][] = [
+    ['its own where one is allowed', limited('a.com', 'b.com'), allowing(['b.com']), ['a.com', 'b.com']],
     ['its own in an open environment', limited('a.com'), anywhere, ['a.com']],
-    ['by a wildcard of the environment', limited('x.a.com'), limited('*.a.com'), ['x.a.com']],
-    ['by a wildcard of its own', limited('*.a.com'), limited('x.a.com'), ['*.a.com']],
-    ['the environment’s, where it names none', anywhere, limited('a.com'), ['a.com']],
+    ['by a wildcard of the environment', limited('x.a.com'), allowing(['*.a.com']), ['x.a.com']],
+    ['by a wildcard of its own', limited('*.a.com'), allowing(['x.a.com']), ['*.a.com']],
+    ['the environment’s, where it names none', anywhere, allowing(['a.com']), ['a.com']],
+    [
+      'its own where hosts are asked for',
+      limited('a.com'),
+      allowing([], { unknown_hosts: 'ask' }),
+      ['a.com'],
+    ],
+    ['its own where a rule allows', limited('a.com'), allowing([], rule('allow', ['A.com'])), ['a.com']],
+    [
+      'a registry’s where package managers may go there',
+      limited('registry.npmjs.org'),
+      allowing([], { allow_package_managers: true }),
+      ['registry.npmjs.org'],
+    ],
+    [
+      'still its own where only a path is denied',
+      limited('a.com'),
+      allowing(['a.com'], rule('deny', ['a.com'], { paths: ['/x'] })),
+      ['a.com'],
+    ],
+    ['none where a rule denies', limited('x.a.com'), allowing(['x.a.com'], rule('deny', ['*.a.com'])), null],
     ['none where nobody names one', anywhere, anywhere, null],
-    ['none where the environment allows none', anywhere, limited(), null],
-    ['none where a wildcard is next to it', limited('a.com'), limited('*.a.com'), null],
-    ['none where it only ends alike', limited('evila.com'), limited('a.com', '*.a.com'), null],
+    ['none where the environment allows none', anywhere, allowing([]), null],
+    ['none where a wildcard is next to it', limited('a.com'), allowing(['*.a.com']), null],
+    ['none where it only ends alike', limited('evila.com'), allowing(['a.com', '*.a.com']), null],
   ];
   it.each(cases)('are %s', (_what, credential, environment, hosts) => {
     const reach = hostsReachable(credential as Parameters<typeof hostsReachable>[0], environment);

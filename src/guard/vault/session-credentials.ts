@@ -8,6 +8,7 @@
  * - S4: a secret whose hosts nobody named is bound to none. Its variable is there, and stays a placeholder.
  */
 import type { BoundCredential } from '../../gateway/policy.ts';
+import type { Networking } from '../../protocol/environments.ts';
 import type { CredentialAuth } from '../../protocol/vaults.ts';
 import type { Resource, Tenant } from '../../store/store.ts';
 import type { Shape } from './placeholder.ts';
@@ -16,17 +17,13 @@ import { hostsReachable } from './reach.ts';
 import type { Vault } from './vault.ts';
 import { credentialsOf, secretOf } from './vault.ts';
 
-/** The part of an environment's configuration that is about hosts, as pinned in the session. */
-export type EnvironmentNetworking =
-  | { type: 'unrestricted' }
-  | { type: 'limited'; allowed_hosts: readonly string[] };
-
 export type SessionVaults = {
   session: string;
   tenant: Tenant;
   /** As the session pinned them; the first vault that has a name wins. */
   vaultIds: readonly string[];
-  networking: EnvironmentNetworking;
+  /** Of the environment that the session pinned. */
+  networking: Networking;
 };
 
 /** Of `session.error`'s payload (§5.8 of the protocol). */

@@ -9,7 +9,15 @@
  * - S5: the disk of a session is removed where the log has it, and wherever else one was begun before its engine died.
  * - A host that does not answer for `silentMs` is cut off; what waited for it learns so (`HostUnreachable`).
  */
-import type { CallRef, Edit, Executor, SandboxInfo, SandboxSpec, StartProcess } from '../executor.ts';
+import type {
+  CallRef,
+  CheckpointRef,
+  Edit,
+  Executor,
+  SandboxInfo,
+  SandboxSpec,
+  StartProcess,
+} from '../executor.ts';
 import { HostAway, HostUnreachable, isRefusal, type Refusal } from '../executor.ts';
 import type { HostHello } from '../host/wire.ts';
 
@@ -210,5 +218,38 @@ export class Fleet implements Executor {
 
   async putUpload(request: InSandbox & { name: string; offset: number; data: Uint8Array }) {
     return this.#of(request.session).putUpload(request);
+  }
+
+  async checkpoint(request: InSandbox & { checkpoint: string }) {
+    return this.#of(request.session).checkpoint(request);
+  }
+
+  /** A session without a disk gets it where the checkpoint is. */
+  async restore(request: CallRef & { from: CheckpointRef }) {
+    const { session, from } = request;
+    const place = this.#places.get(session) ?? this.#places.get(from.session) ?? this.#leastLoaded();
+    this.locate(session, place);
+    return this.#at(place).restore(request);
+  }
+
+  async removeCheckpoint(request: InSandbox & { checkpoint: string }) {
+    return this.#of(request.session).removeCheckpoint(request);
+  }
+
+  async checkpoints(request: InSandbox) {
+    return this.#of(request.session).checkpoints(request);
+  }
+
+  async readCheckpoint(request: InSandbox & { checkpoint: string; offset: number; maxBytes: number }) {
+    return this.#of(request.session).readCheckpoint(request);
+  }
+
+  /** The first piece of an import may be the first that a host hears of the session: it stays there. */
+  async writeCheckpoint(
+    request: InSandbox & { checkpoint: string; offset: number; data: Uint8Array; isLast: boolean },
+  ) {
+    const place = this.#places.get(request.session) ?? this.#leastLoaded();
+    this.locate(request.session, place);
+    return this.#at(place).writeCheckpoint(request);
   }
 }

@@ -10,6 +10,10 @@ import { failpointNow, failpoints } from '../../protocol/failpoint.ts';
 import {
   type CallRef,
   type CallStatus,
+  type Checkpoint,
+  type CheckpointRead,
+  type CheckpointRef,
+  type CheckpointWritten,
   type Edit,
   type EditsDone,
   type Executor,
@@ -23,9 +27,11 @@ import {
   type SandboxSpec,
   type StartProcess,
 } from '../executor.ts';
+import { networkLack } from './network.ts';
 import { encodeBytes, HOST_PROTOCOL, type HostHello, MAX_LINE_BYTES } from './wire.ts';
 
 type Nothing = Record<string, never>;
+type NamedCheckpoint = { session: string; fence: number; checkpoint: string };
 type Waiting = { resolve(result: unknown): void; reject(error: Error): void };
 type WireRead = Omit<ProcessRead, 'chunks'> & { chunks: { seq: number; stream: string; data: string }[] };
 
@@ -161,8 +167,9 @@ export class HostClient implements Executor {
     return connection.call(method, params);
   }
 
-  createSandbox(spec: SandboxSpec): Promise<SandboxInfo | Refusal> {
-    return this.#call('sandbox/create', spec) as Promise<SandboxInfo | Refusal>;
+  async createSandbox(spec: SandboxSpec): Promise<SandboxInfo | Refusal> {
+    const made = (await this.#call('sandbox/create', spec)) as SandboxInfo | Refusal;
+    return isRefusal(made) ? made : (networkLack(made, spec) ?? made);
   }
 
   destroySandbox(request: {
@@ -239,6 +246,38 @@ export class HostClient implements Executor {
     return this.#call('upload/put', { ...request, data: encodeBytes(request.data) }) as Promise<
       Nothing | Refusal
     >;
+  }
+
+  checkpoint(request: NamedCheckpoint): Promise<Checkpoint | Refusal> {
+    return this.#call('checkpoint/make', request) as Promise<Checkpoint | Refusal>;
+  }
+
+  restore(request: CallRef & { from: CheckpointRef }): Promise<Nothing | Refusal> {
+    return this.#call('checkpoint/restore', request) as Promise<Nothing | Refusal>;
+  }
+
+  removeCheckpoint(request: NamedCheckpoint): Promise<Nothing | Refusal> {
+    return this.#call('checkpoint/remove', request) as Promise<Nothing | Refusal>;
+  }
+
+  checkpoints(request: { session: string; fence: number }): Promise<{ checkpoints: Checkpoint[] } | Refusal> {
+    return this.#call('checkpoint/list', request) as Promise<{ checkpoints: Checkpoint[] } | Refusal>;
+  }
+
+  async readCheckpoint(
+    request: NamedCheckpoint & { offset: number; maxBytes: number },
+  ): Promise<CheckpointRead | Refusal> {
+    const read = (await this.#call('checkpoint/read', request)) as
+      | (Omit<CheckpointRead, 'data'> & { data: string })
+      | Refusal;
+    return isRefusal(read) ? read : { ...read, data: Buffer.from(read.data, 'base64') };
+  }
+
+  writeCheckpoint(
+    request: NamedCheckpoint & { offset: number; data: Uint8Array; isLast: boolean },
+  ): Promise<CheckpointWritten | Refusal> {
+    const params = { ...request, data: encodeBytes(request.data) };
+    return this.#call('checkpoint/write', params) as Promise<CheckpointWritten | Refusal>;
   }
 }
 

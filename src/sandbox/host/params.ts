@@ -127,6 +127,7 @@ function takeLimits(p: Params): Limits {
     openFiles: p.integer('openFiles', 32, 1 << 20),
     tmpBytes: p.integer('tmpBytes', 64 << 10, 2 ** 50),
     fileBytes: p.integer('fileBytes', mebi, 2 ** 50),
+    ...(p.has('diskBytes') ? { diskBytes: p.integer('diskBytes', 16 * mebi, 2 ** 50) } : {}),
   };
 }
 

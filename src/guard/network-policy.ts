@@ -35,15 +35,6 @@ export function reachesNobody(policy: NetworkPolicy): boolean {
   return policy.otherwise === 'deny' && !policy.rules.some(({ effect }) => effect !== 'deny');
 }
 
-/** The hosts that an environment itself names as reachable: what secrets may be bound to, presets never. */
-export function namedHosts(
-  networking: Networking,
-): { type: 'unrestricted' } | { type: 'limited'; allowed_hosts: string[] } {
-  if (networking.type === 'unrestricted') return { type: 'unrestricted' };
-  const ruled = (networking.rules ?? []).flatMap(({ effect, hosts }) => (effect === 'deny' ? [] : hosts));
-  return { type: 'limited', allowed_hosts: [...networking.allowed_hosts, ...ruled] };
-}
-
 function allow(id: string, hosts: readonly string[]): NetworkRule {
   return { id, effect: 'allow', hosts: [...hosts], ports: null, methods: null, paths: null };
 }

@@ -16,7 +16,7 @@ import type { LocalPreviews } from '../engine/preview-bus.ts';
 import { Workspaces } from '../engine/workspace.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import { decide } from '../guard/guard.ts';
-import { namedHosts, networkPolicy, reachesNobody } from '../guard/network-policy.ts';
+import { networkPolicy, reachesNobody } from '../guard/network-policy.ts';
 import { mintTask, revokeTask } from '../guard/task-identity.ts';
 import { openServerVault } from '../guard/vault/open.ts';
 import { resolveForSession } from '../guard/vault/session-credentials.ts';
@@ -133,7 +133,7 @@ function networksOf({ store, vault, onError }: Base, gatewayAt: BrainOptions['ga
     },
     secretsOf: ({ stream: session, organization, project }, config) => {
       const tenant = { organization, project };
-      const networking = namedHosts(networkingOf(config).networking);
+      const { networking } = networkingOf(config);
       return resolveForSession(vault, { session, tenant, vaultIds: config.vaultIds ?? [], networking });
     },
     mintTicket: async ({ stream: session, organization, project }, config, policyHash) => {

@@ -167,6 +167,8 @@ describe.skipIf(process.platform !== 'linux' || nft === undefined)('capture', ()
     const replaced = live.get('one') as Captured;
     expect(await second.present('again')).toBe('presented 7');
     expect(replaced.tcp.listening).toBe(false);
+    // The session goes on: whoever keeps something for it must not let it go.
+    expect(released).toEqual([]);
     expect(await second.inside(connectTo('1.2.3.4', 80))).toBe('for 1.2.3.4');
     first.child.kill('SIGKILL');
     await first.end();

@@ -30,9 +30,12 @@ export type CaptureOptions = {
   folder: string;
   /** The session that a ticket is of, or null: refused. Asked once for each presentation. */
   accept(ticket: string): string | null;
-  /** Attach listeners before returning; the sockets begin after that. A later one of the same session replaces it. */
+  /**
+   * Attach listeners before returning; the sockets begin after that. Earlier ones of the same session are closed, without
+   * a word: it goes on.
+   */
   onCaptured(captured: Captured): void;
-  /** The sandbox of these sockets is gone, or they were replaced; they are closed, their connections are not. */
+  /** The sandbox of these sockets is gone and nothing took its place; they are closed, their connections are not. */
   onReleased(captured: Captured): void;
 };
 
@@ -170,7 +173,7 @@ export class Capture {
 
   #complete(key: string, entry: Entry, udpHandle: object): void {
     for (const [other, earlier] of this.#entries)
-      if (other !== key && earlier.session === entry.session) this.#drop(other, earlier);
+      if (other !== key && earlier.session === entry.session) this.#drop(other, earlier, 'replaced');
     const tcp = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     const udp = createSocket('udp4');
     // A listener's failure must not end the gateway: its session is deaf until it is presented again.
@@ -186,7 +189,7 @@ export class Capture {
     udp.bind(udpHandle as BindOptions);
   }
 
-  #drop(key: string, entry: Entry): void {
+  #drop(key: string, entry: Entry, why: 'gone' | 'replaced' = 'gone'): void {
     this.#entries.delete(key);
     closeHandle(entry.handle ?? undefined);
     const { captured } = entry;
@@ -194,7 +197,7 @@ export class Capture {
     entry.captured = null;
     captured.tcp.close();
     closeDatagrams(captured.udp);
-    this.#options.onReleased(captured);
+    if (why === 'gone') this.#options.onReleased(captured);
   }
 }
 

@@ -61,8 +61,8 @@ function become(uid: number): void {
 
 function makeCaptureFolder(folder: string, uid: number | null): void {
   mkdirSync(path.dirname(folder), { recursive: true, mode: passable });
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { mode: passable });
+  // The same folder as before: holders of sandboxes that live on keep a descriptor of it.
+  mkdirSync(folder, { recursive: true, mode: passable });
   chmodSync(folder, passable);
   if (uid !== null) chownSync(folder, uid, uid);
 }

@@ -46,7 +46,8 @@ export async function carry(
   socket: Socket,
   destination: Destination,
 ): Promise<void> {
-  socket.on('error', () => undefined);
+  // Small answers must not wait for the acknowledgement of the ones before.
+  socket.setNoDelay(true).on('error', () => undefined);
   const { port } = destination;
   const host = session.hostAt(destination.address);
   const place = { protocol: 'tcp' as const, host: host ?? destination.address, port };

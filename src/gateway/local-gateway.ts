@@ -176,7 +176,7 @@ class GatewayOfOneProcess implements LocalGateway {
     const nowMs = this.#now();
     const good =
       nowMs < entry.ticketDiesAtMs &&
-      nowMs - entry.usedAtMs < entry.ticketIdleMs &&
+      nowMs - Math.max(entry.usedAtMs, entry.live.usedAtMs) < entry.ticketIdleMs &&
       timingSafeEqual(entry.ticketHash, hash);
     if (good) entry.usedAtMs = nowMs;
     return good;

@@ -22,6 +22,7 @@ import {
 export type SessionSettings = DecisionLogSettings & {
   /** How long a connection or request waits for somebody's answer, and for how long then nothing. */
   askHoldMs?: number;
+  now?: () => number;
 };
 
 /** One connection of the sandbox, from accept to close. */
@@ -41,6 +42,9 @@ export class LiveSession {
   readonly names = new FakeAddresses();
   readonly log: DecisionLog;
   readonly askHoldMs: number;
+  /** When bytes last went by; a session at work on one long connection is in use. */
+  usedAtMs = 0;
+  readonly #now: () => number;
   #terms: Terms;
   #closed = false;
   readonly #carriages = new Set<Carriage>();
@@ -51,13 +55,14 @@ export class LiveSession {
   private constructor(
     id: string,
     parts: { authority: Authority; terms: Terms; log: DecisionLog },
-    askHoldMs: number,
+    settings: SessionSettings,
   ) {
     this.id = id;
     this.authority = parts.authority;
     this.#terms = parts.terms;
     this.log = parts.log;
-    this.askHoldMs = askHoldMs;
+    this.askHoldMs = settings.askHoldMs ?? 120_000;
+    this.#now = settings.now ?? Date.now;
   }
 
   /** `log` of the same session, closed before: its numbers go on, and what was not read yet is not lost. */
@@ -69,7 +74,7 @@ export class LiveSession {
     const terms = compileTerms(opened);
     if (isProblem(terms)) return terms;
     const authority = await createAuthority(opened.session);
-    return new LiveSession(opened.session, { authority, terms, log }, settings.askHoldMs ?? 120_000);
+    return new LiveSession(opened.session, { authority, terms, log }, settings);
   }
 
   /** All or nothing: with a problem, everything stays as it was. */
@@ -152,6 +157,7 @@ export class LiveSession {
 
   /** Bytes went by. The connections of a host that has had its share end. */
   carried(key: DecisionKey, sent: number, received: number): void {
+    this.usedAtMs = this.#now();
     this.log.bytes(key, sent, received);
     this.#bytes.set(key.host, (this.#bytes.get(key.host) ?? 0) + sent + received);
     if (!this.spent(key.host)) return;

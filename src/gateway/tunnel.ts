@@ -5,7 +5,6 @@ export type Carried = (sent: number, received: number) => void;
 
 /** Each side may end its half first; a reset of one resets the other. */
 export function tunnel(inside: Socket, outside: Socket, carried: Carried): void {
-  inside.setNoDelay(true);
   inside.on('data', (chunk: Buffer) => carried(chunk.length, 0));
   outside.on('data', (chunk: Buffer) => carried(0, chunk.length));
   tie(inside, outside);

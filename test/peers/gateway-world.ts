@@ -105,6 +105,15 @@ export class World {
     );
   }
 
+  /** The same, meaning the very port it listens on: for clients that cannot be sent elsewhere. */
+  async doorAtItsPort(address: string): Promise<number> {
+    const { doors } = this;
+    const options = { allowHalfOpen: true, pauseOnConnect: true };
+    return this.listen(
+      createServer(options, (socket) => doors.connection(socket, { address, port: socket.localPort ?? 0 })),
+    );
+  }
+
   /** The same for a name that must be resolvable. */
   async doorTo(name: string, port: number): Promise<number> {
     const address = this.addressOf(name);

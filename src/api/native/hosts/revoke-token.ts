@@ -14,10 +14,10 @@ export const revokeHostToken = operation({
   summary: 'Revoke a host token for good',
   body: z.strictObject({ reason: z.string().max(1000).optional() }),
   response: z.looseObject({ name: z.string(), type: z.literal('host_token'), status: z.literal('revoked') }),
-  problems: ['invalid_request', 'unavailable'],
+  problems: ['invalid_request', 'not_supported'],
   async run({ deps, params, principal, body }) {
     const tokens = deps.fleet?.tokens;
-    if (!tokens) return problem('unavailable', 'No host joins this server: it is not one of a fleet.');
+    if (!tokens) return problem('not_supported', 'No host joins this server: it is not one of a fleet.');
     const name = params.name ?? '';
     if (!/^[a-z0-9][a-z0-9-]{0,40}$/.test(name))
       return problem('invalid_request', 'This is no name of a host token: GET /v1/host_tokens lists them.');

@@ -20,10 +20,11 @@ export const listHostTokens = operation({
   tag: 'server',
   summary: 'List the tokens with which hosts join',
   response: z.looseObject({ data: z.array(token) }),
-  problems: ['unavailable'],
+  problems: ['not_supported'],
   async run({ deps }) {
     const { fleet } = deps;
-    if (!fleet?.tokens) return problem('unavailable', 'No host joins this server: it is not one of a fleet.');
+    if (!fleet?.tokens)
+      return problem('not_supported', 'No host joins this server: it is not one of a fleet.');
     const hosts = new Map<string, string[]>();
     for (const { id } of await fleet.hosts()) {
       const [name = ''] = id.split('~');

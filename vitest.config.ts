@@ -7,6 +7,7 @@ export default defineConfig({
       'src/**/*.test.ts',
       'rehearsal/**/*.test.ts',
       'chaos/**/*.test.ts',
+      'attack/**/*.test.ts',
       'test/**/*.test.ts',
       'scripts/**/*.test.ts',
     ],

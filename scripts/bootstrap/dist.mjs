@@ -5,7 +5,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } fr
 import path from 'node:path';
 import { BootstrapError, hashOf, readOrUndefined, run, stampMatches, writeStamp } from './machine.mjs';
 
-const SOURCE_FOLDERS = ['src', 'rehearsal', 'chaos'];
+const SOURCE_FOLDERS = ['src', 'rehearsal', 'chaos', 'attack'];
 const CONFIGS = ['tsconfig.base.json', 'tsconfig.build.json', 'package-lock.json'];
 
 export function distIsFresh(root) {

@@ -35,7 +35,7 @@ const COMMENT_FROM_LINES = 80;
 /** Commands that start a process of ours; all others talk to one over its API. */
 const STARTERS = ['src/cli/up.ts', 'src/cli/serve.ts', 'src/cli/host.ts', 'src/cli/host-token.ts'];
 const FORBIDDEN_NAMES = /^(utils?|helpers?|common|shared|types|managers?|services?|misc)$/i;
-const OUTSIDE_SRC = ['rehearsal', 'chaos', 'test', 'scripts', 'bench', 'console'];
+const OUTSIDE_SRC = ['rehearsal', 'chaos', 'attack', 'test', 'scripts', 'bench', 'console'];
 /** A test beside the code talks to a misbehaving peer, not to a mock; it is no part of dist/. */
 const PEERS_OF_TESTS = ['rehearsal', 'test'];
 

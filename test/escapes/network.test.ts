@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { namespaceAnswers, namespaceCaptured } from '../../attack/rows/namespace.ts';
 import { Capture } from '../../src/gateway/capture.ts';
 import type { SandboxSpec } from '../../src/sandbox/executor.ts';
 import { findPrograms } from '../../src/sandbox/host/programs.ts';
@@ -23,6 +24,7 @@ import { answers, eventually, isAlive, joined, processesNamed, Rig, specOf, unre
 
 const PEM = (name: string): string => `-----BEGIN CERTIFICATE-----\n${name}\n-----END CERTIFICATE-----`;
 const programs = findPrograms();
+const probes = path.resolve(import.meta.dirname, '../../attack/probes');
 const isRoot = process.getuid?.() === 0;
 
 /** A gateway that knows tickets and says what arrives. */
@@ -120,7 +122,7 @@ beforeAll(async () => {
   rig = await Rig.start({ gatewayDir: peer.folder });
   await rig.create('a', network('ticket-a'));
   const probe = path.join(folder, 'probe');
-  execFileSync('cc', ['-O1', '-static', '-o', probe, path.join(import.meta.dirname, 'network-probe.c')]);
+  execFileSync('cc', ['-O1', '-static', '-o', probe, path.join(probes, 'network.c')]);
   const edits = [{ path: '/workspace/probe', content: readFileSync(probe), mode: 0o755 }];
   unrefused(await rig.client.applyEdits({ session: 'a', fence: 1, callId: 'probe', edits }));
   onHost = createServer((socket) => socket.end('the host'));
@@ -189,25 +191,7 @@ describe('what reaches the gateway', () => {
   });
 });
 
-const refusals: Record<string, string[]> = {
-  // [11] the host's loopback is another one, and the listener's own address is no way to it
-  ECONNREFUSED: ['tcp.host-loopback', 'tcp.listener', 'tcp.listener-2'],
-  // [14] nothing but the gateway's own answers to queries; [18] the namespace belongs to its holder
-  EPERM: [
-    ...['udp.dns-elsewhere', 'udp.quic', 'udp.lite', 'udp.multicast', 'udp.broadcast'],
-    ...['change.lo-down', 'change.route-remove', 'change.route-add', 'change.rule', 'change.link'],
-    ...['change.transparent', 'change.mark', 'raw.icmp', 'raw.tcp'],
-  ],
-  ENETUNREACH: ['six.tcp', 'six.udp'],
-  EINVAL: ['six.link-local'],
-  EACCES: ['raw.ping', 'take.name-server', 'change.sysctl', 'change.forwarding'],
-  EADDRINUSE: ['take.listener', 'take.listener-any'],
-  EAFNOSUPPORT: ['raw.packet', 'change.nft', 'change.xfrm'],
-  // [12] captured: what is not allowed is the gateway's to refuse
-  done: ['tcp.any', 'tcp.metadata', 'six.mapped'],
-};
-
-const rows = Object.entries(refusals).flatMap(([answer, names]) =>
+const rows = Object.entries({ ...namespaceAnswers, done: namespaceCaptured }).flatMap(([answer, names]) =>
   names.map((name) => [name, answer] as const),
 );
 

@@ -1,6 +1,6 @@
 /*
  * Tries one forbidden thing per line and prints NAME=ERRNO, or NAME=done when it was not refused. Run inside the
- * sandbox by escapes.test.ts, which knows what each must answer.
+ * sandbox by `scriptorium attack` and test/escapes/escapes.test.ts; attack/rows/kernel.ts knows what each must answer.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,6 +1,7 @@
 /*
  * Tries one thing with the captured network per line and prints NAME=ERRNO, or NAME=done when it was not refused. Run
- * inside a sandbox with a gateway by network.test.ts, which knows what each must answer.
+ * inside a sandbox with a gateway by `scriptorium attack` and test/escapes/network.test.ts; attack/rows/namespace.ts
+ * knows what each must answer.
  *
  *   network-probe HOST_PORT     everything
  *   network-probe spoof         sends the name server a query from an address of somebody else

@@ -13,6 +13,7 @@ import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
 import { createAuthority } from '../src/gateway/authority.ts';
 import { type RunningServer, startServer } from '../src/main.ts';
+import { processesWith } from './escapes/rig.ts';
 import { GitServer } from './peers/git-server.ts';
 
 function script(turn: Turn): Reply {
@@ -198,4 +199,19 @@ it('an unknown host is asked of a person; the answer lets the waiting command th
   const answer = { type: 'user.network_access', host: 'new.example', result: 'allow' };
   await api('POST', `/v1/sessions/${id}/events`, { events: [answer] });
   expect(await running).toContain('hello from new.example');
+});
+
+it('a gateway that is killed is followed by another, which the sandbox that lives on reaches and trusts (S2)', async () => {
+  const id = await session({ type: 'limited', allowed_hosts: ['good.example'] });
+  expect(await run(id, 'sleep 300 & echo $! > pid; curl -sS https://good.example/before')).toContain('hello');
+  const ours = processesWith(directory);
+  const gateways = processesWith('gateway/process/main').filter((pid) => ours.includes(pid));
+  expect(gateways).toHaveLength(1);
+  process.kill(gateways[0] as number, 'SIGKILL');
+  const said = await run(
+    id,
+    'kill -0 $(cat pid) && echo still here; curl -sS -m 20 https://good.example/after',
+  );
+  expect(said).toContain('still here');
+  expect(said).toContain('hello from good.example');
 });

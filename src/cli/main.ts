@@ -140,6 +140,11 @@ talking('run <task>', 'give an agent a task, watch it, and see the diff')
   .option('--model <id>', 'model (SCRIPTORIUM_MODEL)')
   .option('--effort <effort>', 'low, medium, high, xhigh or max')
   .option('--ask', 'ask before every command and every change of a file')
+  .option('--allow-host <host>', 'host that the sandbox may reach (80, 443); repeatable', collect, [])
+  .option('--allow-packages', 'the sandbox may reach the registries of package managers')
+  .option('--ask-hosts', 'any other host is asked of you, while the command waits')
+  .option('--environment <id>', 'an environment instead of these')
+  .option('--vault <id>', 'secrets that the agent may use and never sees; repeatable', collect, [])
   .option('--detach', 'do not wait')
   .option('--json', 'one JSON event per line')
   .action(ends(async (task, options) => (await import('./run.ts')).run(task, options, terminal)));
@@ -173,6 +178,18 @@ talking('send <session> <text>', 'say something to a session')
 talking('interrupt <session>', 'stop what the agent does now').action(
   ends(async (id, options) => (await import('./interrupt.ts')).interrupt(id, options, terminal)),
 );
+
+talking(
+  'network <session> [host]',
+  'what a session reached and was refused; with a host, let it through or not',
+)
+  .option('--allow', 'let the session reach this host from now on')
+  .option('--deny', 'do not')
+  .option('--port <port>', 'another port than 80 and 443')
+  .option('--json', 'one JSON event per line')
+  .action(
+    ends(async (id, host, options) => (await import('./network.ts')).network(id, host, options, terminal)),
+  );
 
 talking('events <session>', 'print the log of a session')
   .option('--follow', 'go on as it grows')

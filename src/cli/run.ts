@@ -28,6 +28,11 @@ export type RunOptions = ServerOptions & {
   ask?: boolean;
   detach?: boolean;
   json?: boolean;
+  environment?: string;
+  allowHost?: string[];
+  allowPackages?: boolean;
+  askHosts?: boolean;
+  vault?: string[];
 };
 
 const DEFAULT_MODEL = 'gpt-6.1-sol';
@@ -38,6 +43,7 @@ export async function run(task: string, options: RunOptions, terminal: Terminal)
   if (task.trim() === '') throw new Refused('the task is empty', { exitCode: exitCodes.usage });
   if (options.effort !== undefined && !efforts.includes(options.effort))
     throw new Refused(`--effort is one of ${efforts.join(', ')}`, { exitCode: exitCodes.usage });
+  checkNetwork(options);
   const json = options.json === true;
   const snapshot = options.repo === undefined ? null : await snapshotOf(options.repo, terminal, json);
   try {
@@ -109,10 +115,11 @@ async function createSession(
   }
   const create = async (salt: string) => {
     const agent = await keyed(client, '/v1/agents', agentParams(options), salt);
-    const environment = await keyed(client, '/v1/environments', environmentParams(salt), salt);
+    const environment_id = options.environment ?? (await ownEnvironment(client, options, salt)).id;
     const json: JsonObject = {
       agent: agent.id,
-      environment_id: environment.id,
+      environment_id,
+      ...(options.vault?.length ? { vault_ids: options.vault } : {}),
       title: oneLine(task, 100),
       metadata: {
         source: 'cli',
@@ -159,7 +166,6 @@ function agentParams(options: RunOptions): JsonObject {
     type: 'agent_toolset_20260401',
     configs: [
       ...(options.ask === true ? asks : []),
-      // Sandboxes have no network in this version.
       { name: 'web_fetch', enabled: false },
       { name: 'web_search', enabled: false },
     ],
@@ -168,6 +174,25 @@ function agentParams(options: RunOptions): JsonObject {
   return { name: 'scriptorium run', model, tools: [toolset] };
 }
 
-function environmentParams(salt: string): JsonObject {
-  return { name: `scriptorium-run${salt}` };
+/** Default deny: what the options do not name is not reached. */
+function ownEnvironment(client: Client, options: RunOptions, salt: string): Promise<{ id: string }> {
+  const networking: JsonObject = {
+    type: 'limited',
+    allowed_hosts: options.allowHost ?? [],
+    allow_package_managers: options.allowPackages === true,
+    unknown_hosts: options.askHosts === true ? 'ask' : 'deny',
+  };
+  const hash = createHash('sha256').update(JSON.stringify(networking)).digest('hex').slice(0, 8);
+  const name = `scriptorium-run-${hash}${salt}`;
+  return keyed(client, '/v1/environments', { name, config: { type: 'cloud', networking } }, salt);
+}
+
+function checkNetwork({ environment, allowHost, allowPackages, askHosts }: RunOptions): void {
+  if (environment === undefined || !(allowHost?.length || allowPackages || askHosts)) return;
+  throw new Refused(
+    '--environment has rules of its own: leave --allow-host, --allow-packages and --ask-hosts out',
+    {
+      exitCode: exitCodes.usage,
+    },
+  );
 }

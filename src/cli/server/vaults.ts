@@ -2,7 +2,7 @@
 import type { JsonObject } from '../../protocol/json.ts';
 import { exitCodes, Refused } from '../ending.ts';
 import type { Client } from './client.ts';
-import type { Page } from './sessions.ts';
+import { listAll } from './pages.ts';
 
 export type VaultObject = {
   id: string;
@@ -16,25 +16,12 @@ export type CredentialObject = {
   auth: { type: string; secret_name?: string; mcp_server_url?: string; networking?: JsonObject };
 };
 
-const pageLimit = '100';
-
 export async function listVaults(client: Client): Promise<VaultObject[]> {
   return listAll<VaultObject>(client, '/v1/vaults');
 }
 
 export async function listCredentials(client: Client, vaultId: string): Promise<CredentialObject[]> {
   return listAll<CredentialObject>(client, `/v1/vaults/${encodeURIComponent(vaultId)}/credentials`);
-}
-
-async function listAll<T>(client: Client, path: string): Promise<T[]> {
-  const all: T[] = [];
-  for (let page: string | null | undefined; page !== null; ) {
-    const query = { limit: pageLimit, ...(page === undefined ? {} : { page }) };
-    const got: Page<T> = await client.get<Page<T>>(path, { query });
-    all.push(...got.data);
-    page = got.next_page;
-  }
-  return all;
 }
 
 /** The id of the vault that was typed. */

@@ -87,6 +87,7 @@ export class Narrator {
     'agent.tool_result': (event) => this.#toolEnded(event),
     'sandbox.started': (event) => this.#sandbox(event),
     'session.error': (event) => this.#failed(event),
+    'network.decision': (event) => this.#network(event),
     // Inputs come twice, when they arrive and when they are taken up; they are told when they arrive.
     'user.interrupt': (event) => {
       if (event.processed_at === null) this.#line('yellow', '■', 'interrupt asked for');
@@ -96,6 +97,18 @@ export class Narrator {
       if (event.processed_at === null) this.#line('cyan', '›', text);
     },
   };
+
+  /** What was let through is not told: a command's output shows it. */
+  #network(event: SessionEvent): void {
+    if (event.decision === 'allowed') return;
+    const place = oneLine(`${event.host}${event.port === null ? '' : `:${event.port}`}`, 80);
+    const isAsked = event.decision === 'asked';
+    const name = place.split(':')[0];
+    const what = isAsked
+      ? `${place} is asked for: scriptorium network <session> ${name} --allow`
+      : `${place} was refused: ${oneLine(String(event.reason), this.#width() - place.length - 20)}`;
+    this.#line('yellow', isAsked ? '?' : '⊘', what);
+  }
 
   #rest(): void {
     this.#activity = null;

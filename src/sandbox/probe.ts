@@ -24,7 +24,8 @@ export type ProbeCheck = {
   remedy: string | null;
 };
 
-const PROBE_UID = 199_999;
+/** No other process's: the gateway has 199999, holders of namespaces 199998, sessions begin at 200000. */
+const PROBE_UID = 199_997;
 const LEAST_FREE_BYTES = 2 * 2 ** 30;
 const isRoot = process.getuid?.() === 0;
 

@@ -20,7 +20,7 @@ export type NamespaceFiles = { descriptors: number[]; close(): void };
 
 type Waiting = { number: number; resolve(why: string | null): void; away: string | null };
 
-/** Below every session's (host.ts) and beside that of the probe. */
+/** No session's (host.ts), not the gateway's and not the probe's. */
 const HOLDER_UID = 199_998;
 const FOLDER_FD = 4;
 const START_MS = 10_000;

@@ -1,10 +1,14 @@
 /*
  * The launcher: what the host starts for each sandbox, and which then becomes bwrap (or the guest itself).
  *
- *   launch [--cgroup FILE]… [--rlimit NAME=VALUE]… [--stage DIR (--bind|--ro-bind FROM NAME)…] [--uid N]
- *          [--seccomp FD] [--folder FD DIR] [--join FD]… [--keep FD]… -- PROGRAM ARGUMENT…
- *                               --folder opens DIR at FD before the uid changes; --join enters the namespace that FD is
- *                               a file of (a user namespace only without --uid)
+ *   launch [--mounts FILE] [--cgroup FILE]… [--rlimit NAME=VALUE]…
+ *          [--stage DIR (--bind|--ro-bind|--own-bind FROM NAME)…] [--uid N] [--owner N]
+ *          [--supervisor N] [--die-with-parent] [--seccomp FD] [--filter gvisor|gvisor-root] [--folder FD DIR]
+ *          [--join FD]… [--keep FD]… -- PROGRAM ARGUMENT…
+ *                               --mounts enters the mount namespace FILE, where disks are mounted; --own-bind shows
+ *                               what --owner has on disk as owned by --uid; --folder opens DIR at FD before the uid changes; --join enters the namespace that FD is
+ *                               a file of (a user namespace only without --uid); --supervisor makes a user namespace of
+ *                               that uid and --uid (launch-users.h); --filter installs what --seccomp hands to bwrap
  *   launch --hold-lock FILE [DIR PREFIX]…    locks FILE, says "locked", holds it until stdin ends (Node has no flock),
  *                               then removes the cgroups PREFIX* of each DIR
  *   launch --remove DIR         removes a session's disk (launch-remove.h)
@@ -17,6 +21,7 @@
 #include "launch-seccomp.h"
 #include "launch-stage.h"
 #include "launch-remove.h"
+#include "launch-users.h"
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
@@ -79,7 +84,7 @@ static void set_limit(char *argument) {
 
 static void provide_filter(int at) {
   struct program p;
-  build_filter(&p);
+  build_filter(&p, ON_LINUX);
   int fd = memfd_create("seccomp", 0);
   size_t size = p.length * sizeof *p.steps;
   if (fd < 0 || write(fd, p.steps, size) != (ssize_t)size || lseek(fd, 0, SEEK_SET) != 0)
@@ -97,6 +102,12 @@ static void place_folder(int at, const char *folder) {
 static void join(const char *text) {
   int fd = (int)number_of(text);
   if (setns(fd, 0) < 0) refuse("cannot join the namespace of descriptor", text);
+  close(fd);
+}
+
+static void join_mounts(const char *file) {
+  int fd = open(file, O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || setns(fd, CLONE_NEWNS) < 0) refuse("cannot enter the mounts of", file);
   close(fd);
 }
 
@@ -155,15 +166,27 @@ static int hold_lock(int argc, char **argv) {
   return 0;
 }
 
-static int probe_seccomp(void) {
+static unsigned short install_filter(enum kernel kernel) {
   struct program p;
-  build_filter(&p);
+  build_filter(&p, kernel);
   struct sock_fprog program = {p.length, p.steps};
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) refuse("cannot set", "no_new_privs");
   if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0) refuse("cannot install", "the seccomp filter");
+  return p.length;
+}
+
+static enum kernel kernel_of(const char *name) {
+  errno = EINVAL;
+  if (strcmp(name, "gvisor") == 0) return ON_GVISOR;
+  if (strcmp(name, "gvisor-root") == 0) return ON_GVISOR_AS_ROOT;
+  refuse("no such filter", name);
+}
+
+static int probe_seccomp(void) {
+  unsigned short length = install_filter(ON_LINUX);
   if (socket(40 /* AF_VSOCK */, SOCK_STREAM, 0) >= 0 || errno != EAFNOSUPPORT) return 1;
   if (syscall(SYS_bpf, 0, NULL, 0) >= 0 || errno != EPERM) return 1;
-  dprintf(1, "%u steps\n", p.length);
+  dprintf(1, "%u steps\n", length);
   return 0;
 }
 
@@ -171,7 +194,9 @@ struct plan {
   struct bind binds[MAX_BINDS];
   int bind_count;
   const char *stage;
-  long uid;
+  long uid, owner, supervisor;
+  int dies_with_parent;
+  enum kernel filter; /* ON_LINUX: none is installed here, bwrap does it */
 };
 
 static int takes(char **argv, int at, const char *name, int values, int argc) {
@@ -189,15 +214,21 @@ static int read_arguments(int argc, char **argv, struct plan *plan) {
     else if (takes(argv, i, "--rlimit", 1, argc)) set_limit(argv[++i]);
     else if (takes(argv, i, "--stage", 1, argc)) plan->stage = argv[++i];
     else if (takes(argv, i, "--uid", 1, argc)) plan->uid = number_of(argv[++i]);
+    else if (takes(argv, i, "--supervisor", 1, argc)) plan->supervisor = number_of(argv[++i]);
+    else if (takes(argv, i, "--die-with-parent", 0, argc)) plan->dies_with_parent = 1;
+    else if (takes(argv, i, "--filter", 1, argc)) plan->filter = kernel_of(argv[++i]);
+    else if (takes(argv, i, "--owner", 1, argc)) plan->owner = number_of(argv[++i]);
+    else if (takes(argv, i, "--mounts", 1, argc)) join_mounts(argv[++i]);
     else if (takes(argv, i, "--keep", 1, argc)) keep(argv[++i]);
     else if (takes(argv, i, "--join", 1, argc)) join(argv[++i]);
     else if (takes(argv, i, "--folder", 2, argc)) place_folder(keep(argv[i + 1]), argv[i + 2]), i += 2;
     else if (takes(argv, i, "--seccomp", 1, argc)) provide_filter(keep(argv[++i]));
-    else if (takes(argv, i, "--bind", 2, argc) || takes(argv, i, "--ro-bind", 2, argc)) {
+    else if (takes(argv, i, "--bind", 2, argc) || takes(argv, i, "--ro-bind", 2, argc) ||
+             takes(argv, i, "--own-bind", 2, argc)) {
       errno = E2BIG;
       if (plan->bind_count == MAX_BINDS) refuse("too many", argv[i]);
-      int read_only = argv[i][2] == 'r';
-      plan->binds[plan->bind_count++] = (struct bind){argv[i + 1], argv[i + 2], read_only, -1};
+      int read_only = argv[i][2] == 'r', is_own = argv[i][2] == 'o';
+      plan->binds[plan->bind_count++] = (struct bind){argv[i + 1], argv[i + 2], read_only, is_own, -1};
       i += 2;
     } else {
       errno = EINVAL;
@@ -211,17 +242,27 @@ int main(int argc, char **argv) {
   if (argc >= 3 && strcmp(argv[1], "--hold-lock") == 0) return hold_lock(argc, argv);
   if (argc == 3 && strcmp(argv[1], "--remove") == 0) return remove_tree(argv[2]);
   if (argc == 2 && strcmp(argv[1], "--probe-seccomp") == 0) return probe_seccomp();
-  static struct plan plan = {.uid = -1};
+  static struct plan plan = {.uid = -1, .owner = -1, .supervisor = -1};
+  pid_t parent = getppid();
   int program = read_arguments(argc, argv, &plan);
   errno = EINVAL;
   if (program >= argc) refuse("nothing to", "start");
-  if (plan.stage != NULL) make_stage(plan.stage, plan.binds, plan.bind_count);
+  if (plan.stage != NULL) {
+    int is_foreign = plan.owner >= 0 && plan.uid >= 0 && plan.owner != plan.uid;
+    int mapping = is_foreign ? mapped_namespace(plan.owner, plan.uid) : -1;
+    make_stage(plan.stage, plan.binds, plan.bind_count, mapping);
+    if (mapping >= 0) close(mapping);
+  }
   /* A program of ours may lie below a folder that the new uid cannot enter. */
   int opened = open(argv[program], O_PATH | O_CLOEXEC);
-  if (plan.uid >= 0) become(plan.uid);
+  if (plan.supervisor >= 0) become_supervisor(plan.supervisor, plan.uid);
+  else if (plan.uid >= 0) become(plan.uid);
+  /* After the last change of user, which would undo it. */
+  if (plan.dies_with_parent && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)) return 125;
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) refuse("cannot set", "no_new_privs");
   if (opened >= 0 && opened < MAX_FD) kept[opened] = 1;
   close_others();
+  if (plan.filter != ON_LINUX) install_filter(plan.filter);
   char *nothing[] = {NULL};
   execve(argv[program], argv + program, nothing);
   if (errno == EACCES) syscall(SYS_execveat, opened, "", argv + program, nothing, AT_EMPTY_PATH);

@@ -2,6 +2,8 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
+  clientHello,
+  encryptedHello,
   policy,
   queryFor,
   rule,
@@ -9,6 +11,7 @@ import {
   tlsTo,
   World,
   type WorldSettings,
+  withExtensions,
 } from '../../test/peers/gateway-world.ts';
 import { createAuthority } from './authority.ts';
 
@@ -106,6 +109,20 @@ describe('a connection of the sandbox', () => {
     }
     const reasons = (await world.decisions(2)).map(({ reason }) => reason);
     expect(reasons).toEqual([expect.stringContaining('not public'), expect.stringContaining('not public')]);
+  });
+
+  it('is reset where its hello is encrypted: the name in clear need not be the one that is meant', async () => {
+    const world = await place();
+    await world.allow(policy([rule({ hosts: [host] })]));
+    const hello = await clientHello(host);
+    const plain = connect(await world.doorTo(host, 443), '127.0.0.1');
+    plain.write(hello);
+    expect((await once(plain)).length).toBeGreaterThan(50);
+    plain.destroy();
+    const encrypted = connect(await world.doorTo(host, 443), '127.0.0.1');
+    encrypted.write(withExtensions(hello, encryptedHello));
+    expect(await ending(encrypted)).toBe('ECONNRESET');
+    expect((await world.decisions(2)).at(-1)?.reason).toContain('ECH');
   });
 
   it('carries bytes that are neither TLS nor HTTP where a rule names the port, whoever speaks first', async () => {
@@ -226,6 +243,13 @@ describe('a session', () => {
     nowMs += 59_000;
     expect(answers()).toBe(true);
     nowMs += 60_000;
+    expect(answers()).toBe(false);
+    await world.allow(policy([rule({ hosts: [host] })]));
+    for (let turn = 0; turn < 11; turn += 1) {
+      nowMs += 50_000;
+      expect(answers()).toBe(true);
+    }
+    nowMs += 50_000;
     expect(answers()).toBe(false);
     await world.allow(policy([rule({ hosts: [host] })]));
     expect(answers()).toBe(true);

@@ -1,9 +1,7 @@
 // What a sandbox sends is parsed here by hand: a DNS packet and a ClientHello. Real ones, then damaged ones.
-import { createServer } from 'node:net';
-import { connect as tlsConnect } from 'node:tls';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { queryFor } from '../../test/peers/gateway-world.ts';
+import { clientHello, encryptedHello, queryFor, withExtensions } from '../../test/peers/gateway-world.ts';
 import { addressRules } from './addresses.ts';
 import { readClientHello } from './client-hello.ts';
 import { answerDns } from './dns.ts';
@@ -86,25 +84,7 @@ describe('the resolver', () => {
 describe('a ClientHello', () => {
   let hello: Buffer;
   beforeAll(async () => {
-    hello = await new Promise<Buffer>((done) => {
-      const server = createServer((socket) => {
-        socket.once('data', (data) => {
-          done(data);
-          socket.destroy();
-          server.close();
-        });
-      }).listen(0, '127.0.0.1', () => {
-        const address = server.address();
-        const port = address && typeof address === 'object' ? address.port : 0;
-        const options = {
-          host: '127.0.0.1',
-          port,
-          servername: 'Files.Example',
-          ALPNProtocols: ['h2', 'http/1.1'],
-        };
-        tlsConnect(options).on('error', () => undefined);
-      });
-    });
+    hello = await clientHello('Files.Example');
   });
 
   function inRecords(whole: Buffer, size: number): Buffer {
@@ -130,25 +110,11 @@ describe('a ClientHello', () => {
     expect(readClientHello(inRecords(hello, 1)).state).toBe('bad');
   });
 
-  /** The real hello with extensions put behind its own. */
-  function withExtensions(...added: Buffer[]): Buffer {
-    const extra = Buffer.concat(added);
-    const copy = Buffer.concat([hello, extra]);
-    copy.writeUInt16BE(copy.length - 5, 3);
-    copy.writeUIntBE(copy.length - 9, 6, 3);
-    let at = 5 + 4 + 34;
-    at += 1 + (copy[at] ?? 0);
-    at += 2 + copy.readUInt16BE(at);
-    at += 1 + (copy[at] ?? 0);
-    copy.writeUInt16BE(copy.readUInt16BE(at) + extra.length, at);
-    return copy;
-  }
-
   it('with an encrypted hello inside says so; with two names, or a name of odd bytes, is bad', () => {
-    const encrypted = readClientHello(withExtensions(Buffer.from([0xfe, 0x0d, 0, 1, 0])));
+    const encrypted = readClientHello(withExtensions(hello, encryptedHello));
     expect(encrypted).toMatchObject({ state: 'hello', hello: { encrypted: true } });
     const second = Buffer.from([0, 0, 0, 6, 0, 4, 0, 0, 1, 0x61]);
-    expect(readClientHello(withExtensions(second)).state).toBe('bad');
+    expect(readClientHello(withExtensions(hello, second)).state).toBe('bad');
     const odd = Buffer.from(hello);
     odd[odd.indexOf('Files.Example') + 5] = 0;
     expect(readClientHello(odd).state).toBe('bad');

@@ -1,15 +1,10 @@
 // The gateway's HTTP against real peers: an upstream of ours that echoes, streams, stalls and lies; node's own clients, curl.
 import { once } from 'node:events';
-import {
-  createServer as createHttpServer,
-  request as httpRequest,
-  type IncomingMessage,
-  type ServerResponse,
-} from 'node:http';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
-import { connect, type Socket } from 'node:net';
-import { gzipSync } from 'node:zlib';
+import { connect } from 'node:net';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { echoingUpstream, type Reply, replyTo, type Seen } from '../../test/peers/echoing-upstream.ts';
 import { policy, rule, tlsServer, tlsTo, World } from '../../test/peers/gateway-world.ts';
 import { createAuthority } from './authority.ts';
 import type { BoundCredential } from './policy.ts';
@@ -18,71 +13,22 @@ import { openFront } from './terminate.ts';
 const host = 'api.example';
 const secret = 'sk-live/Real+Secret=0123456789';
 const placeholder = 'sk-placeholder-a1b2c3d4e5f6g7h';
-const credential: BoundCredential = { id: 'cred_1', placeholder, secret, hosts: [host, 'liar.example'] };
+const credential: BoundCredential = {
+  id: 'cred_1',
+  placeholder,
+  secret,
+  hosts: [host, 'liar.example', 'plain.example'],
+};
 
 let world: World;
 let scout: World;
 let door: number;
 let ca: string;
-let seen: { method: string; url: string; headers: string[]; body: string; trailers: string[] }[] = [];
-
-function upstreamApp(request: IncomingMessage, response: ServerResponse): void {
-  const url = new URL(request.url ?? '/', 'http://h');
-  const chunks: Buffer[] = [];
-  if (url.pathname === '/cut') return void request.socket.destroy();
-  if (url.pathname === '/half') {
-    response.writeHead(200, { 'content-length': '100' }).write('half of it');
-    return void setTimeout(() => request.socket.destroy(), 20);
-  }
-  if (url.pathname === '/events') {
-    response.writeHead(200, { 'content-type': 'text/event-stream' });
-    response.flushHeaders();
-    return void request.on('data', (chunk) => response.write(chunk)).on('end', () => response.end());
-  }
-  request
-    .on('data', (chunk) => chunks.push(chunk))
-    .on('end', () => {
-      const body = Buffer.concat(chunks).toString();
-      const { method = '', rawHeaders, rawTrailers } = request;
-      seen.push({ method, url: request.url ?? '', headers: rawHeaders, body, trailers: rawTrailers });
-      const echo = `${rawHeaders.join('\n')}\n${body}`;
-      const auth = request.headers.authorization ?? 'none';
-      if (url.pathname === '/gzip') {
-        return void response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(echo));
-      }
-      if (url.pathname === '/odd')
-        return void response.writeHead(200, { 'content-encoding': 'rot13' }).end(echo);
-      if (url.pathname === '/bytes') {
-        response.writeHead(200, { 'x-echo': auth });
-        for (const byte of Buffer.from(echo)) response.write(Buffer.from([byte]));
-        return void response.end();
-      }
-      response.writeHead(200, [
-        'X-Echo',
-        auth,
-        'Set-Cookie',
-        'a=1',
-        'Set-Cookie',
-        'b=2',
-        'Trailer',
-        'X-Sum',
-        'Connection',
-        'keep-alive',
-      ]);
-      response.write(echo);
-      response.addTrailers({ 'X-Sum': auth });
-      return void response.end();
-    });
-}
+const seen: Seen[] = [];
 
 beforeAll(async () => {
   scout = await World.open();
-  const http = createHttpServer(upstreamApp);
-  http.on('upgrade', (request: IncomingMessage, socket: Socket) => {
-    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
-    socket.write(`${request.headers.authorization}\n`);
-    socket.on('error', () => undefined).pipe(socket);
-  });
+  const http = echoingUpstream(seen);
   const good = await scout.listen(
     await tlsServer(scout.trusted, host, (socket) => http.emit('connection', socket)),
   );
@@ -90,12 +36,16 @@ beforeAll(async () => {
   const bad = await scout.listen(
     await tlsServer(liar, 'liar.example', (socket) => http.emit('connection', socket)),
   );
-  const plain = await scout.listen(createHttpServer(upstreamApp));
+  const free = await scout.listen(
+    await tlsServer(scout.trusted, 'free.example', (socket) => http.emit('connection', socket)),
+  );
+  const plain = await scout.listen(echoingUpstream(seen));
   const pins = [
     `${host}=127.0.0.1:${good}`,
     `liar.example=127.0.0.1:${bad}`,
     `plain.example=127.0.0.1:${plain}`,
     `other.example=127.0.0.1:${good}`,
+    `free.example=127.0.0.1:${free}`,
   ];
   world = await World.open({ front: (upstream) => openFront(upstream), askHoldMs: 500 }, pins, scout);
 });
@@ -105,20 +55,13 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
-  seen = [];
+  seen.length = 0;
   ca = await world.allow(
     policy([rule({ id: 'hosts', hosts: [host, 'liar.example', 'plain.example'], ports: [80, 443, 8080] })]),
     [credential],
   );
   door = await world.doorTo(host, 443);
 });
-
-type Reply = {
-  status: number;
-  headers: Record<string, unknown>;
-  body: string;
-  trailers: Record<string, unknown>;
-};
 
 async function ask(
   path: string,
@@ -133,14 +76,6 @@ async function ask(
     headers: ['Host', servername, ...headers],
   });
   return replyTo(request.end(body));
-}
-
-async function replyTo(request: ReturnType<typeof httpRequest>): Promise<Reply> {
-  const [response] = (await once(request, 'response')) as [IncomingMessage];
-  let text = '';
-  for await (const chunk of response) text += chunk;
-  const { statusCode: status = 0, headers, trailers } = response;
-  return { status, headers, body: text, trailers };
 }
 
 describe('a credential', () => {
@@ -184,7 +119,18 @@ describe('a credential', () => {
       headers: ['Host', 'plain.example', 'Authorization', placeholder],
     });
     expect((await replyTo(request.end())).status).toBe(200);
-    ca = await world.allow(policy([rule({ hosts: ['other.example'], paths: ['/**'] })]), [credential]);
+    expect(seen.at(-1)?.headers).toContain(placeholder);
+    ca = await world.allow(policy([rule({ hosts: ['other.example', 'free.example'], paths: ['/**'] })]), [
+      credential,
+    ]);
+    const port = await world.doorTo('free.example', 443);
+    const elsewhere = await ask('/x', {
+      servername: 'free.example',
+      port,
+      headers: ['Authorization', placeholder],
+    });
+    expect(elsewhere.headers['x-echo']).toBe(placeholder);
+    expect(seen.at(-1)?.headers).toContain(placeholder);
     // other.example is the same server: its certificate does not name it, so nothing is sent at all.
     const reply = await ask('/x', {
       servername: 'other.example',
@@ -259,6 +205,7 @@ describe('a request', () => {
     const attacks = [
       'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n',
       'Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello',
+      'Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n',
       'Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n',
       'Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n',
       'Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n',
@@ -369,24 +316,24 @@ describe('a WebSocket', () => {
   });
 });
 
-describe('HTTP/2 from the sandbox', () => {
-  async function ask2(headers: Record<string, string>, body?: string) {
-    const socket = await tlsTo(door, { servername: host, ca, ALPNProtocols: ['h2'] });
-    const session = connectHttp2(`https://${host}`, { createConnection: () => socket });
-    const stream = session.request(
-      { ':path': '/x', ':authority': host, ...headers },
-      { endStream: body === undefined },
-    );
-    if (body !== undefined) stream.end(body);
-    const trailers: unknown[] = [];
-    stream.on('trailers', (given) => trailers.push({ ...given }));
-    const [head] = await once(stream, 'response');
-    let text = '';
-    for await (const chunk of stream) text += chunk;
-    session.close();
-    return { status: head[':status'], head, text, trailers };
-  }
+async function ask2(headers: Record<string, string>, body?: string) {
+  const socket = await tlsTo(door, { servername: host, ca, ALPNProtocols: ['h2'] });
+  const session = connectHttp2(`https://${host}`, { createConnection: () => socket });
+  const stream = session.request(
+    { ':path': '/x', ':authority': host, ...headers },
+    { endStream: body === undefined },
+  );
+  if (body !== undefined) stream.end(body);
+  const trailers: unknown[] = [];
+  stream.on('trailers', (given) => trailers.push({ ...given }));
+  const [head] = await once(stream, 'response');
+  let text = '';
+  for await (const chunk of stream) text += chunk;
+  session.close();
+  return { status: head[':status'], head, text, trailers };
+}
 
+describe('HTTP/2 from the sandbox', () => {
   it('is judged and brokered stream by stream, with trailers and cookies', async () => {
     const reply = await ask2({ ':method': 'POST', authorization: placeholder, cookie: 'c=1' }, 'body');
     expect(reply.status).toBe(200);
@@ -437,18 +384,16 @@ describe('HTTP in clear', () => {
 });
 
 describe('a connection that has ended', () => {
-  it('is no longer counted', async () => {
+  it('is no longer counted, of either version of HTTP', async () => {
     const caps = { bytesPerHost: null, connections: 1, connectionsPerHost: 1 };
     ca = await world.allow(policy([rule({ hosts: [host], paths: ['/**'] })], { caps }));
-    for (let turn = 0; turn < 3; turn += 1) {
-      await expect
-        .poll(() =>
-          ask('/x').then(
-            ({ status }) => status,
-            () => 0,
-          ),
-        )
-        .toBe(200);
+    for (const turn of [() => ask('/x'), () => ask2({}), () => ask('/x'), () => ask2({}), () => ask('/x')]) {
+      const status = () =>
+        turn().then(
+          (reply) => reply.status,
+          () => 0,
+        );
+      await expect.poll(status).toBe(200);
     }
   });
 });

@@ -188,3 +188,38 @@ export async function tlsServer(
     socket.once('secure', () => onConnection(socket));
   });
 }
+
+/** What node's own client says first for a name. */
+export async function clientHello(servername: string): Promise<Buffer> {
+  const { promise, resolve } = Promise.withResolvers<Buffer>();
+  const server = createServer((socket) => {
+    socket.once('data', (data) => {
+      socket.destroy();
+      server.close();
+      resolve(data);
+    });
+  });
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  const address = server.address();
+  const port = address && typeof address === 'object' ? address.port : 0;
+  const options = { host: '127.0.0.1', port, servername, ALPNProtocols: ['h2', 'http/1.1'] };
+  tlsConnect(options).on('error', () => undefined);
+  return promise;
+}
+
+/** The same hello with extensions put behind its own. */
+export function withExtensions(hello: Buffer, ...added: Buffer[]): Buffer {
+  const extra = Buffer.concat(added);
+  const copy = Buffer.concat([hello, extra]);
+  copy.writeUInt16BE(copy.length - 5, 3);
+  copy.writeUIntBE(copy.length - 9, 6, 3);
+  let at = 5 + 4 + 34;
+  at += 1 + (copy[at] ?? 0);
+  at += 2 + copy.readUInt16BE(at);
+  at += 1 + (copy[at] ?? 0);
+  copy.writeUInt16BE(copy.readUInt16BE(at) + extra.length, at);
+  return copy;
+}
+
+/** An encrypted hello's extension, greased: empty but for its kind. */
+export const encryptedHello = Buffer.from([0xfe, 0x0d, 0, 1, 0]);

@@ -6,7 +6,8 @@
  * - A host pattern is a bare name (`example.com`: that name alone), `*.example.com` (one label or more below it, never
  *   the name itself), or an IPv4 address. Compared without case and without a trailing dot. No other wildcard.
  *   An address is reached by number only where a rule names it, whatever `otherwise` says.
- * - Of all rules that match, deny wins over ask, ask over allow; order means nothing. None matches: `otherwise`.
+ * - Of all rules that match, deny wins over ask, ask over allow; order means nothing. None matches: `otherwise`. Where a
+ *   person's answer allows, nothing is asked any more.
  * - A rule with `methods` or `paths` speaks of HTTP requests; its host is terminated, and each request is decided.
  *   Bytes that are not HTTP cannot match it.
  */
@@ -17,6 +18,8 @@ export type NetworkRule = {
   /** Names it in events: `allowed_hosts[2]`, `package_managers`, `rules[0]`, `approved:example.com`. */
   id: string;
   effect: RuleEffect;
+  /** A person's answer to what was asked: stands above ask, below deny. */
+  isAnswer?: true;
   hosts: string[];
   /** Null: 80 and 443; for a deny, every port. */
   ports: number[] | null;

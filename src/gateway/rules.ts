@@ -13,6 +13,7 @@ import { matchesPath, type PathPattern, parsePathPattern, readPath } from './req
 type Rule = {
   id: string;
   effect: RuleEffect;
+  isAnswer: boolean;
   hosts: HostPattern[];
   ports: number[] | null;
   methods: string[] | null;
@@ -69,8 +70,8 @@ function compileRule(rule: NetworkRule, field: string): Rule | FieldProblem {
     if (isProblem(parsed)) return parsed;
     paths.push(parsed);
   }
-  const { id, effect, ports, methods } = rule;
-  return { id, effect, hosts, ports, methods, paths: rule.paths === null ? null : paths };
+  const { id, effect, ports, methods, isAnswer = false } = rule;
+  return { id, effect, isAnswer, hosts, ports, methods, paths: rule.paths === null ? null : paths };
 }
 
 /** Every pattern parsed, or the first that is none. */
@@ -125,7 +126,9 @@ export function decide(
   return conclude(rules, matching, host);
 }
 
-function conclude(rules: Rules, matching: readonly Rule[], host: string): Decision {
+function conclude(rules: Rules, all: readonly Rule[], host: string): Decision {
+  const isAnswered = all.some(({ effect, isAnswer }) => effect === 'allow' && isAnswer);
+  const matching = isAnswered ? all.filter(({ effect }) => effect !== 'ask') : all;
   for (const effect of effects) {
     const ids = matching.filter((rule) => rule.effect === effect).map((rule) => rule.id);
     const least = ids.reduce<string | null>((low, id) => (low === null || id < low ? id : low), null);

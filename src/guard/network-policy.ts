@@ -51,6 +51,7 @@ function answered(answers: readonly NetworkAnswer[]): NetworkRule[] {
   return answers.map(({ host, port, result }) => ({
     id: `answered:${host}`,
     effect: result,
+    isAnswer: true as const,
     hosts: [host],
     ports: port === undefined ? null : [port],
     methods: null,

@@ -49,5 +49,7 @@ export type Programs = {
   undumpable: string;
   bwrap: string | null;
   nft: string | null;
+  /** gVisor's, of which the distribution's may be too old. */
+  runsc: string | null;
   node: string;
 };

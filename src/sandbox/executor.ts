@@ -84,11 +84,14 @@ export type GatewayNetwork = {
 /** How a host keeps a session's disk and its checkpoints; docs/design/checkpoints.md says what each can do. */
 export type DiskDriver = 'btrfs' | 'ext4' | 'reflink' | 'tar';
 
+/** `bubblewrap`: namespaces and a filter on the host's kernel. `gvisor`: a kernel of its own in user space. */
+export type Isolation = 'bubblewrap' | 'gvisor' | 'none';
+
 export type SandboxSpec = {
   session: string;
   fence: number;
-  /** `bubblewrap`, or `none`: no isolation at all, only with the operator's explicit flag. */
-  isolation: 'bubblewrap' | 'none';
+  /** `none`: no isolation at all, only with the operator's explicit flag. */
+  isolation: Isolation;
   limits: Limits;
   /** The whole environment of every process, besides PATH, HOME, LANG, TERM and TMPDIR, which the host sets. */
   env: Record<string, string>;
@@ -100,7 +103,7 @@ export type SandboxSpec = {
 
 /** What really isolates this sandbox; goes into the log as `sandbox.started` (S4: honest about each lack). */
 export type SandboxInfo = {
-  isolation: 'bubblewrap' | 'none';
+  isolation: Isolation;
   /** What bounds memory and processes: cgroup v2, v1, or only rlimits. */
   limitsBy: 'cgroup2' | 'cgroup1' | 'rlimits';
   /** Whether seccomp, an own uid and a private network are in force. */

@@ -4,6 +4,7 @@
  */
 import type { GatewayNetwork, Limits, Refusal, SandboxInfo } from './executor.ts';
 import type { GuestLink } from './guest/link.ts';
+import type { LimitCounters } from './limits.ts';
 
 export type OperatorBind = { from: string; to: string; readOnly: boolean };
 
@@ -27,6 +28,8 @@ export type RunningSandbox = {
   info: Omit<SandboxInfo, 'reused' | 'host'>;
   /** How many processes the kernel has killed here for lack of memory, where that is counted. */
   oomKills(): number;
+  /** That and what else the kernel counts of limits; absent: only that. */
+  counters?(): LimitCounters;
   /** A path of the port as the guest sees it, and back; the same, but without isolation. */
   inside(path: string): string;
   outside(path: string): string;
@@ -49,5 +52,7 @@ export type Programs = {
   undumpable: string;
   bwrap: string | null;
   nft: string | null;
+  /** gVisor's, of which the distribution's may be too old. */
+  runsc: string | null;
   node: string;
 };

@@ -11,6 +11,9 @@
  * Contract: methods return endings as values (`Refusal`) and reject only when the host cannot be reached
  * (`HostUnreachable`) or on a bug. Bytes are bytes; times are milliseconds; sizes are bytes.
  */
+import type { EffectiveLimit, LimitHit, Limits } from './limits.ts';
+
+export type { EffectiveLimit, LimitHit, Limits } from './limits.ts';
 
 export type Refusal = {
   refused:
@@ -58,18 +61,6 @@ export class HostAway extends HostUnreachable {
   }
 }
 
-export type Limits = {
-  memoryBytes: number;
-  processes: number;
-  openFiles: number;
-  /** Size of /tmp and of /dev/shm together is bounded by this. */
-  tmpBytes: number;
-  /** Largest single file (RLIMIT_FSIZE). */
-  fileBytes: number;
-  /** What workspace, outputs and home may hold together. Absent: no limit is asked for. */
-  diskBytes?: number;
-};
-
 /**
  * The way out through a gateway (S2): all TCP and DNS of the sandbox reach its process, which this ticket lets them to.
  * Another ticket for a running sandbox hands it to the gateway that knows it.
@@ -84,11 +75,14 @@ export type GatewayNetwork = {
 /** How a host keeps a session's disk and its checkpoints; docs/design/checkpoints.md says what each can do. */
 export type DiskDriver = 'btrfs' | 'ext4' | 'reflink' | 'tar';
 
+/** `bubblewrap`: namespaces and a filter on the host's kernel. `gvisor`: a kernel of its own in user space. */
+export type Isolation = 'bubblewrap' | 'gvisor' | 'none';
+
 export type SandboxSpec = {
   session: string;
   fence: number;
-  /** `bubblewrap`, or `none`: no isolation at all, only with the operator's explicit flag. */
-  isolation: 'bubblewrap' | 'none';
+  /** `none`: no isolation at all, only with the operator's explicit flag. */
+  isolation: Isolation;
   limits: Limits;
   /** The whole environment of every process, besides PATH, HOME, LANG, TERM and TMPDIR, which the host sets. */
   env: Record<string, string>;
@@ -100,7 +94,7 @@ export type SandboxSpec = {
 
 /** What really isolates this sandbox; goes into the log as `sandbox.started` (S4: honest about each lack). */
 export type SandboxInfo = {
-  isolation: 'bubblewrap' | 'none';
+  isolation: Isolation;
   /** What bounds memory and processes: cgroup v2, v1, or only rlimits. */
   limitsBy: 'cgroup2' | 'cgroup1' | 'rlimits';
   /** Whether seccomp, an own uid and a private network are in force. */
@@ -112,6 +106,10 @@ export type SandboxInfo = {
   reused: boolean;
   /** The host that holds its disk, where there can be several. */
   host?: string;
+  /** Each limit as it is enforced; absent where a host does not say. */
+  limits?: EffectiveLimit[];
+  /** What ran into a limit outside any call (background, sleep, lifetime) and was not told yet. Told once. */
+  limitHits?: LimitHit[];
   /** Null where nothing bounds the disk; a warning says so if a limit was asked for. */
   disk?: { driver: DiskDriver; limitBytes: number | null };
   warnings: string[];
@@ -145,11 +143,13 @@ export type ProcessState =
       exitCode: number | null;
       signal: string | null;
       /** Why the host ended it, if it did. */
-      endedBy: 'timeout' | 'terminate' | 'memory' | null;
+      endedBy: 'timeout' | 'terminate' | 'memory' | 'lifetime' | null;
       durationMs: number;
+      /** What ran into a limit while it ran; absent where nothing did. */
+      limits?: LimitHit[];
     }
   /** The journal has the start but the process cannot be known any more: its sandbox or host died with it. */
-  | { state: 'lost'; reason: string };
+  | { state: 'lost'; reason: string; limits?: LimitHit[] };
 
 export type ProcessRead = {
   chunks: OutputChunk[];

@@ -24,6 +24,7 @@ import path from 'node:path';
 import { makeDurableDirectory, fsyncDirectory as syncFolder } from '../../store/durable-files.ts';
 import type { OperatorBind, Programs, RunningSandbox } from '../backend.ts';
 import type { Refusal, SandboxSpec } from '../executor.ts';
+import { removeLeftBundles, startGvisor } from '../gvisor/start.ts';
 import type { BwrapOptions } from '../local/bubblewrap.ts';
 import { CapturePool } from '../local/capture-pool.ts';
 import type { CgroupPlaces } from '../local/cgroup.ts';
@@ -100,6 +101,7 @@ export class Host {
     for (const name of ['sessions', 'trash']) makeDurableDirectory(path.join(options.stateDir, name), 0o700);
     writeEtc(path.join(options.stateDir, 'etc'));
     const host = new Host(options, options.cgroups, groupPrefix(options.stateDir));
+    void removeLeftBundles(options.programs.launch, path.join(options.stateDir, 'gvisor'));
     for (const name of readdirSync(path.join(options.stateDir, 'trash'))) void host.#removeTree(name);
     return host;
   }
@@ -181,13 +183,10 @@ export class Host {
       };
     }
     const etcFolder = path.join(stateDir, 'etc');
-    return startLocal(
-      {
-        ...{ programs, cgroups: this.#cgroups, etcFolder, bwrapOptions: this.#bwrapOptions },
-        capture: this.#capture,
-      },
-      request,
-    );
+    const machine = { programs, cgroups: this.#cgroups, etcFolder, capture: this.#capture };
+    if (spec.isolation === 'gvisor')
+      return startGvisor({ ...machine, folder: path.join(stateDir, 'gvisor') }, request);
+    return startLocal({ ...machine, bwrapOptions: this.#bwrapOptions }, request);
   }
 
   async removeDisk(session: Session): Promise<void> {

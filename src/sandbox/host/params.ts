@@ -148,7 +148,7 @@ export function takeSpec(p: Params): SandboxSpec {
   return {
     ...(p.has('network') ? { network: takeNetwork(p.object('network')) } : {}),
     ...takeSession(p),
-    isolation: p.oneOf('isolation', ['bubblewrap', 'none']),
+    isolation: p.oneOf('isolation', ['bubblewrap', 'gvisor', 'none']),
     limits: takeLimits(p.object('limits')),
     env: p.environment('env'),
   };

@@ -31,8 +31,15 @@ export function findPrograms(): Programs {
     undumpable: path.join(built, 'undumpable'),
     bwrap: system('bwrap'),
     nft: system('nft'),
+    runsc: ownRunsc(built) ?? system('runsc'),
     node: realpathSync(process.execPath),
   };
+}
+
+/** The pinned one, where it was asked for (scripts/bootstrap/gvisor.mjs). */
+function ownRunsc(built: string): string | null {
+  const file = path.join(built, 'runsc');
+  return existsSync(file) ? file : null;
 }
 
 export const buildRemedy = 'Install a C compiler with a static libc (gcc and libc6-dev), then: npm run build';

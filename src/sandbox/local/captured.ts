@@ -3,8 +3,8 @@
  *
  * Promises: S4, a network that cannot be had is a Refusal with the remedy, never a sandbox with another one.
  */
-import type { StartRequest } from '../backend.ts';
-import type { GatewayNetwork, Refusal } from '../executor.ts';
+import type { RunningSandbox, StartRequest } from '../backend.ts';
+import { type GatewayNetwork, isRefusal, type Refusal } from '../executor.ts';
 import type { CapturePool } from './capture-pool.ts';
 import { type Trust, writeTrust } from './trust.ts';
 
@@ -54,6 +54,26 @@ export async function takeCapture(
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+/** Starts a sandbox with its network, and gives that back where the sandbox does not start after all. */
+export async function withCapture(
+  pool: CapturePool | null,
+  network: StartRequest['network'],
+  start: (captured: Captured | null) => Promise<RunningSandbox | Refusal>,
+): Promise<RunningSandbox | Refusal> {
+  const captured = network === null ? null : await takeCapture(pool, network);
+  if (captured !== null && isRefusal(captured)) return captured;
+  let started: RunningSandbox | Refusal | null = null;
+  try {
+    started = await start(captured);
+    const refusal = (await captured?.connected) ?? null;
+    if (refusal === null || isRefusal(started)) return started;
+    await started.stop();
+    return refusal;
+  } finally {
+    if (started === null || isRefusal(started)) await captured?.stop();
   }
 }
 

@@ -5,11 +5,11 @@
  */
 import { execFileSync } from 'node:child_process';
 import type { Programs, RunningSandbox, StartRequest } from '../backend.ts';
-import { isRefusal, type Refusal } from '../executor.ts';
+import type { Refusal } from '../executor.ts';
 import { FIRST_INHERITED_FD, startGuest } from '../guest/start.ts';
 import { type BwrapOptions, commandLine } from './bubblewrap.ts';
 import type { CapturePool } from './capture-pool.ts';
-import { type Captured, takeCapture } from './captured.ts';
+import { type Captured, withCapture } from './captured.ts';
 import { type CgroupPlaces, SandboxCgroups } from './cgroup.ts';
 import { freezeBelow } from './freeze.ts';
 import { trustEnvironment } from './trust.ts';
@@ -45,18 +45,10 @@ export async function startLocal(
   const { programs } = machine;
   if (programs.bwrap === null)
     return unavailable('bubblewrap (bwrap) is not installed. Install the package "bubblewrap".');
-  const captured = request.network === null ? null : await takeCapture(machine.capture, request.network);
-  if (captured !== null && isRefusal(captured)) return captured;
-  let started: RunningSandbox | Refusal | null = null;
-  try {
-    started = await startCaptured(machine, request, programs.bwrap, captured);
-    const refusal = (await captured?.connected) ?? null;
-    if (refusal === null || isRefusal(started)) return started;
-    await started.stop();
-    return refusal;
-  } finally {
-    if (started === null || isRefusal(started)) await captured?.stop();
-  }
+  const { bwrap } = programs;
+  return withCapture(machine.capture, request.network, (captured) =>
+    startCaptured(machine, request, bwrap, captured),
+  );
 }
 
 async function startCaptured(

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { EngineRoom, event, idleAfter, message, tenant } from '../../test/peers/engine-room.ts';
 import { MemoryExecutor } from '../../test/peers/memory-executor.ts';
+import { noLayers } from '../../test/peers/no-layers.ts';
 import { Fleet, type FleetHost } from '../sandbox/fleet/fleet.ts';
 import type { HostHello } from '../sandbox/host/wire.ts';
 import { asNew } from './drive.ts';
@@ -70,7 +71,7 @@ it('waits for the host that has the disk, for as long as it is away, and does th
   const lost = new Set<string>();
   try {
     const client = (executor: MemoryExecutor, hostId: string): FleetHost =>
-      Object.assign(executor, { hello: async () => helloOf(hostId), close: async () => {} });
+      Object.assign(executor, noLayers, { hello: async () => helloOf(hostId), close: async () => {} });
     fleet.add(helloOf('here~1'), client(here, 'here~1'));
     const sessions = [await room.createSession({}), await room.createSession({})];
     for (const [index, session] of sessions.entries()) {

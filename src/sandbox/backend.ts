@@ -19,6 +19,8 @@ export type StartRequest = {
   /** The session's own uid, where the host is root. */
   uid: number | null;
   binds: OperatorBind[];
+  /** What is mounted at /opt/env. */
+  layer?: { from: string; readOnly: boolean };
   /** Null: no network. `trustFolder` is the host's, for the authorities that the sandbox trusts. */
   network: (GatewayNetwork & { trustFolder: string }) | null;
 };

@@ -19,6 +19,7 @@ export type Refusal = {
   refused:
     | 'fenced' // an engine with a higher fence owns the session
     | 'no_sandbox' // create it first
+    | 'no_layer' // this host has not (any more) the layer that was asked for
     | 'isolation_unavailable' // S4: what was asked cannot be had here; `message` says what to do
     | 'call_mismatch' // the same call id was journalled with other content
     | 'not_found'
@@ -88,6 +89,8 @@ export type SandboxSpec = {
   env: Record<string, string>;
   /** Absent: none. */
   network?: { kind: 'none' } | GatewayNetwork;
+  /** What stands at /opt/env (image/): a layer, or `build`, an empty writable folder that may become one. Absent: nothing. */
+  layer?: 'build' | { digest: string };
   /** Where the session's disk is, once it has one; without it the executor chooses a host. */
   host?: string;
 };
@@ -112,6 +115,8 @@ export type SandboxInfo = {
   limitHits?: LimitHit[];
   /** Null where nothing bounds the disk; a warning says so if a limit was asked for. */
   disk?: { driver: DiskDriver; limitBytes: number | null };
+  /** Why its layer may not be what it was when it was built: what lies below has changed. */
+  drift?: string;
   warnings: string[];
 };
 

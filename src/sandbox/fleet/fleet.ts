@@ -20,9 +20,10 @@ import type {
 } from '../executor.ts';
 import { HostAway, HostUnreachable, isRefusal, type Refusal } from '../executor.ts';
 import type { HostHello } from '../host/wire.ts';
+import type { Layers, LayerView } from '../image/layers.ts';
 
 /** A connected host: the port, and what it says of itself. */
-export type FleetHost = Executor & { hello(): Promise<HostHello>; close(): Promise<void> };
+export type FleetHost = Executor & Layers & { hello(): Promise<HostHello>; close(): Promise<void> };
 
 export type HostView = { id: string; isConnected: boolean; sandboxes: number; lastSeenMs: number };
 
@@ -45,7 +46,7 @@ const defaultSilentMs = 12_000;
 /** Places remembered; one that is forgotten is told again by whoever folded the log. */
 const maxPlaces = 50_000;
 
-export class Fleet implements Executor {
+export class Fleet implements Executor, Layers {
   readonly #members = new Map<string, Member>();
   readonly #places = new Map<string, string>();
   readonly #nowMs: () => number;
@@ -180,6 +181,39 @@ export class Fleet implements Executor {
     const refused = answers.find((answer) => isRefusal(answer));
     if (refused === undefined) this.locate(request.session, null);
     return refused ?? {};
+  }
+
+  /** On no certain host: any that has it, or the one where the fewest sandboxes run. */
+  async findLayer(request: { recipe: string; host: string | null }) {
+    const ids = request.host === null ? this.#connected() : [request.host];
+    const found = await Promise.all(
+      ids.map(async (host) => ({ ...(await this.#at(host).findLayer(request)), host })),
+    );
+    const first = found.find(({ layer }) => layer !== null);
+    return first ?? { host: request.host ?? this.#leastLoaded(), layer: null, lock: null };
+  }
+
+  async sealLayer(request: Parameters<Layers['sealLayer']>[0]) {
+    return this.#of(request.session).sealLayer(request);
+  }
+
+  async listLayers(): Promise<(LayerView & { host: string })[]> {
+    const ids = this.#connected();
+    const lists = await Promise.all(
+      ids.map(async (host) => (await this.#at(host).listLayers()).map((one) => ({ ...one, host }))),
+    );
+    return lists.flat();
+  }
+
+  async removeUnusedLayers(request: { olderThanMs: number }) {
+    const all = await Promise.all(
+      this.#connected().map((host) => this.#at(host).removeUnusedLayers(request)),
+    );
+    return { removed: all.flatMap(({ removed }) => removed) };
+  }
+
+  #connected(): string[] {
+    return [...this.#members.values()].flatMap(({ id, client }) => (client === null ? [] : [id]));
   }
 
   async startProcess(request: StartProcess) {

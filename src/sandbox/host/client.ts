@@ -27,6 +27,7 @@ import {
   type SandboxSpec,
   type StartProcess,
 } from '../executor.ts';
+import type { Layer, Layers, LayerView, Lock } from '../image/layers.ts';
 import { networkLack } from './network.ts';
 import { encodeBytes, HOST_PROTOCOL, type HostHello, MAX_LINE_BYTES } from './wire.ts';
 
@@ -99,7 +100,7 @@ class Connection {
   }
 }
 
-export class HostClient implements Executor {
+export class HostClient implements Executor, Layers {
   readonly #dial: () => Promise<Socket>;
   readonly #role: 'owner' | 'observer';
   #connection: Connection | null = null;
@@ -178,6 +179,26 @@ export class HostClient implements Executor {
     removeDisk: boolean;
   }): Promise<Nothing | Refusal> {
     return this.#call('sandbox/destroy', request) as Promise<Nothing | Refusal>;
+  }
+
+  findLayer(request: { recipe: string }) {
+    return this.#call('layer/find', request) as Promise<{
+      host: string;
+      layer: Layer | null;
+      lock: Lock | null;
+    }>;
+  }
+
+  sealLayer(request: object): Promise<Layer | Refusal> {
+    return this.#call('layer/seal', request) as Promise<Layer | Refusal>;
+  }
+
+  listLayers() {
+    return this.#call('layer/list', {}) as Promise<(LayerView & { host: string })[]>;
+  }
+
+  removeUnusedLayers(request: { olderThanMs: number }): Promise<{ removed: string[] }> {
+    return this.#call('layer/removeUnused', request) as Promise<{ removed: string[] }>;
   }
 
   async startProcess(request: StartProcess): Promise<ProcessRead | Refusal> {

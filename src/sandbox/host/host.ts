@@ -25,6 +25,8 @@ import { makeDurableDirectory, fsyncDirectory as syncFolder } from '../../store/
 import type { OperatorBind, Programs, RunningSandbox } from '../backend.ts';
 import type { Refusal, SandboxSpec } from '../executor.ts';
 import { removeLeftBundles, startGvisor } from '../gvisor/start.ts';
+import { LayerStore } from '../image/layer-store.ts';
+import { layerDrift, layerMount } from '../image/mount.ts';
 import type { BwrapOptions } from '../local/bubblewrap.ts';
 import { CapturePool } from '../local/capture-pool.ts';
 import type { CgroupPlaces } from '../local/cgroup.ts';
@@ -73,6 +75,7 @@ function hostId(stateDir: string, name: string): string {
 export class Host {
   /** `name~random`, made with the state folder. */
   readonly id: string;
+  readonly layers: LayerStore;
   readonly #options: HostOptions;
   readonly #cgroups: CgroupPlaces;
   readonly #prefix: string;
@@ -92,6 +95,7 @@ export class Host {
     this.#capture = gatewayDir === null ? null : new CapturePool(programs, gatewayDir);
     this.#capture?.fill();
     this.#prefix = prefix;
+    this.layers = new LayerStore(options.stateDir, (folder) => this.#trash(folder, path.basename(folder)));
     const every = Math.max(50, Math.min(5000, options.idleMs / 2));
     this.#idleTimer = setInterval(() => this.#stopIdle(), every).unref();
   }
@@ -166,7 +170,10 @@ export class Host {
     if (isRoot && session.uid === null) throw new Error(`session ${session.id} has no uid of its own`);
     const name = `${this.#prefix}${process.pid}-${++this.#started}`;
     const network = spec.network?.kind === 'gateway' ? spec.network : null;
+    const layer = layerMount(this.layers, session, spec);
+    if (layer !== null && 'refused' in layer) return layer;
     const request = {
+      ...(layer === null ? {} : { layer }),
       ...{ name, folders: session.folders, limits: spec.limits, uid: session.uid, binds },
       network: network && { ...network, trustFolder: path.join(session.folder, 'trust') },
     };
@@ -184,16 +191,24 @@ export class Host {
     }
     const etcFolder = path.join(stateDir, 'etc');
     const machine = { programs, cgroups: this.#cgroups, etcFolder, capture: this.#capture };
-    if (spec.isolation === 'gvisor')
-      return startGvisor({ ...machine, folder: path.join(stateDir, 'gvisor') }, request);
-    return startLocal({ ...machine, bwrapOptions: this.#bwrapOptions }, request);
+    const started = await (spec.isolation === 'gvisor'
+      ? startGvisor({ ...machine, folder: path.join(stateDir, 'gvisor') }, request)
+      : startLocal({ ...machine, bwrapOptions: this.#bwrapOptions }, request));
+    return 'refused' in started
+      ? started
+      : { ...started, info: { ...started.info, ...layerDrift(this.layers, spec) } };
   }
 
   async removeDisk(session: Session): Promise<void> {
     await session.close();
     this.#sessions.delete(session.id);
-    const name = `${session.id}.${process.pid}.${++this.#started}`;
-    renameSync(session.folder, path.join(this.#options.stateDir, 'trash', name));
+    await this.#trash(session.folder, session.id);
+    this.layers.letGo(session.id);
+  }
+
+  async #trash(folder: string, about: string): Promise<void> {
+    const name = `${about}.${process.pid}.${++this.#started}`;
+    renameSync(folder, path.join(this.#options.stateDir, 'trash', name));
     await this.#removeTree(name);
   }
 

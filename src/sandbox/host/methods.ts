@@ -11,6 +11,7 @@ import { isRefusal, type ProcessRead, type Refusal, type StartProcess, sandboxPa
 import { readFile, stat, walk } from '../guest/files.ts';
 import { FrameError } from '../guest/frames.ts';
 import { LinkEnded, MAX_LIVE_CALLS } from '../guest/link.ts';
+import { layerMethods } from '../image/methods.ts';
 import { EditsCall, journalled } from './edits-call.ts';
 import type { Host } from './host.ts';
 import { type Params, takeCall, takeEdits, takeSession, takeSpec } from './params.ts';
@@ -345,4 +346,5 @@ export const methods: Record<string, Method> = {
   'fs/walk': walkMethod,
   'fs/applyEdits': applyEdits,
   'upload/put': putUpload,
+  ...layerMethods(withSession),
 };

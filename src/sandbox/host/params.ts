@@ -27,6 +27,10 @@ export class Params {
     return this.#values[name] !== undefined;
   }
 
+  isText(name: string): boolean {
+    return typeof this.#values[name] === 'string';
+  }
+
   isNull(name: string): boolean {
     return this.#values[name] === null;
   }
@@ -83,6 +87,15 @@ export class Params {
 
   object(name: string): Params {
     return new Params(this.#values[name], `${this.#where}.${name}`);
+  }
+
+  /** Of an array that was found to be one. */
+  item(name: string, at: number): Params {
+    return new Params((this.#values[name] as unknown[])[at], `${this.#where}.${name}[${at}]`);
+  }
+
+  names(): string[] {
+    return Object.keys(this.#values);
   }
 
   /** Variables: names as a shell takes them, values without NUL. */
@@ -144,9 +157,16 @@ function takeNetwork(p: Params): NonNullable<SandboxSpec['network']> {
   };
 }
 
+function takeLayer(p: Params): NonNullable<SandboxSpec['layer']> {
+  return p.isText('layer')
+    ? p.oneOf('layer', ['build'] as const)
+    : { digest: p.object('layer').string('digest', 64, /^[0-9a-f]{64}$/) };
+}
+
 export function takeSpec(p: Params): SandboxSpec {
   return {
     ...(p.has('network') ? { network: takeNetwork(p.object('network')) } : {}),
+    ...(p.has('layer') ? { layer: takeLayer(p) } : {}),
     ...takeSession(p),
     isolation: p.oneOf('isolation', ['bubblewrap', 'gvisor', 'none']),
     limits: takeLimits(p.object('limits')),

@@ -11,6 +11,7 @@ import { lstatSync, readlinkSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { OperatorBind, SessionFolders } from '../backend.ts';
 import { type Limits, sandboxPaths } from '../executor.ts';
+import { layerPath } from '../image/layers.ts';
 import { hostEtc, synthesisedEtc } from './etc.ts';
 import { type Trust, trustPaths } from './trust.ts';
 
@@ -33,6 +34,7 @@ export type CommandLine = {
   /** null: not root, so nothing is staged and the uid stays. */
   uid: number | null;
   options: BwrapOptions;
+  layer?: { from: string; readOnly: boolean };
   /** Null: no network. `join`: descriptors of the capture namespace, in the order in which they are joined. */
   captured: { join: number[]; trust: Trust } | null;
 };
@@ -60,7 +62,7 @@ const takenTargets = [
     '/var',
     '/run',
   ],
-  ...['/opt/scriptorium', '/mnt/session', '/mnt', '/opt', '/home', '/workspace', '/sys'],
+  ...['/opt/scriptorium', layerPath, '/mnt/session', '/mnt', '/opt', '/home', '/workspace', '/sys'],
 ];
 
 export class BadBind extends Error {
@@ -154,6 +156,7 @@ export function commandLine(c: CommandLine): string[] {
   mount(c.folders.outputs, sandboxPaths.outputs, false);
   mount(c.folders.home, sandboxPaths.home, false);
   mount(c.folders.uploads, sandboxPaths.uploads, true);
+  if (c.layer) mount(c.layer.from, layerPath, c.layer.readOnly);
   if (c.captured !== null)
     for (const name of ['bundle', 'authority'] as const)
       mount(c.captured.trust[name], trustPaths[name], true);

@@ -76,3 +76,15 @@ export function namesPlace(authority: string, { carriage, secure }: Place): bool
   if (text === `${host}:${port}`) return true;
   return text === host && port === (secure ? 443 : 80);
 }
+
+/**
+ * Node's HTTP throws on what its own parsers have let through (a status of 600, two content types in HTTP/2, a trailer
+ * beside a length). No peer may end this process by that: the exchange ends instead.
+ */
+export function attempt(exchange: Exchange, act: () => void): void {
+  try {
+    act();
+  } catch {
+    exchange.answer.abort();
+  }
+}

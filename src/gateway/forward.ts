@@ -5,7 +5,15 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { type Brokered, putIn } from './broker.ts';
 import type { DecisionKey } from './decisions.ts';
-import { type Exchange, endToEnd, type HeaderList, namesPlace, valuesOf, without } from './exchange.ts';
+import {
+  attempt,
+  type Exchange,
+  endToEnd,
+  type HeaderList,
+  namesPlace,
+  valuesOf,
+  without,
+} from './exchange.ts';
 import { DialError, type Outbound } from './outbound.ts';
 import { type Redactor, redactor } from './redact.ts';
 import { relayAnswer } from './relay.ts';
@@ -23,7 +31,7 @@ const overrides = ['x-http-method-override', 'x-http-method', 'x-method-override
 /** Never rejects: every ending is an answer, or a connection broken off. */
 export async function forward(exchange: Exchange, outbound: Outbound): Promise<void> {
   const outgoing = await judge(exchange);
-  if (outgoing) send(exchange, outbound, outgoing, true);
+  if (outgoing) attempt(exchange, () => send(exchange, outbound, outgoing, true));
 }
 
 /** Null where it has been answered already: refused. */
@@ -93,14 +101,16 @@ function outgoingHeaders(exchange: Exchange, guarded: boolean): HeaderList {
   if (valuesOf(headers, 'te').some((value) => /(?:^|,)\s*trailers\s*(?:,|$)/i.test(value))) {
     list.push(['TE', 'trailers']);
   }
-  for (const value of valuesOf(headers, 'trailer')) list.push(['Trailer', value]);
   if (guarded) {
     // A value inside a compressed body is not found.
     list = without(list, 'accept-encoding');
     list.push(['Accept-Encoding', 'identity']);
   }
   const sized = valuesOf(list, 'content-length').length > 0;
-  if (hasBody && !sized) list.push(['Transfer-Encoding', 'chunked']);
+  if (hasBody && !sized) {
+    list.push(['Transfer-Encoding', 'chunked']);
+    for (const value of valuesOf(headers, 'trailer')) list.push(['Trailer', value]);
+  }
   if (!hasBody && !sized && ['POST', 'PUT', 'PATCH'].includes(method)) list.push(['Content-Length', '0']);
   return list;
 }
@@ -110,14 +120,16 @@ function send(exchange: Exchange, outbound: Outbound, outgoing: Outgoing, mayRet
   const request = outbound.request(exchange, outgoing.headers);
   const safe = mayRetry && !exchange.hasBody && ['GET', 'HEAD', 'OPTIONS'].includes(method);
   request.on('continue', () => answer.goOn());
-  request.on('response', (response: IncomingMessage) => relayAnswer(exchange, response, outgoing));
+  request.on('response', (response: IncomingMessage) =>
+    attempt(exchange, () => relayAnswer(exchange, response, outgoing)),
+  );
   request.on('error', (error: NodeJS.ErrnoException) => {
     // The upstream closed a connection that was kept for later; it has not seen this request.
     if (safe && request.reusedSocket && error.code === 'ECONNRESET' && !answer.headSent()) {
-      send(exchange, outbound, outgoing, false);
+      attempt(exchange, () => send(exchange, outbound, outgoing, false));
       return;
     }
-    fail(exchange, outgoing, error);
+    attempt(exchange, () => fail(exchange, outgoing, error));
   });
   answer.body.once('close', () => {
     if (!answer.body.writableFinished) request.destroy();
@@ -132,9 +144,11 @@ function pour(exchange: Exchange, request: ClientRequest, key: DecisionKey): voi
   const { body, session } = exchange;
   body.on('data', (chunk: Buffer) => session.carried(key, chunk.length, 0));
   body.on('end', () => {
-    const trailers = endToEnd(exchange.trailers());
-    if (trailers.length > 0) request.addTrailers(trailers);
-    request.end();
+    attempt(exchange, () => {
+      const trailers = endToEnd(exchange.trailers());
+      if (trailers.length > 0) request.addTrailers(trailers);
+      request.end();
+    });
   });
   body.on('aborted', () => request.destroy());
   // A long upload's head goes out before its first byte comes in.

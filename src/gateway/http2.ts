@@ -68,7 +68,13 @@ function answerOf(stream: ServerHttp2Stream): Answer {
     },
     head: (status, headers) => {
       if (stream.destroyed) return;
-      stream.once('wantTrailers', () => stream.sendTrailers(grouped(trailers)));
+      stream.once('wantTrailers', () => {
+        try {
+          stream.sendTrailers(grouped(trailers));
+        } catch {
+          stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+        }
+      });
       stream.respond({ ':status': status, ...grouped(headers) }, { waitForTrailers: true });
     },
     body: stream,

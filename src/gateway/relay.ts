@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
 import type { DecisionKey } from './decisions.ts';
-import { type Exchange, endToEnd, type HeaderList, pairs, valuesOf, without } from './exchange.ts';
+import { attempt, type Exchange, endToEnd, type HeaderList, pairs, valuesOf, without } from './exchange.ts';
 import type { Redactor } from './redact.ts';
 
 type Outgoing = { redact: Redactor; key: DecisionKey };
@@ -29,7 +29,6 @@ export function relayAnswer(exchange: Exchange, response: IncomingMessage, outgo
   const { redact, key } = outgoing;
   const status = response.statusCode ?? 502;
   let headers = cleanHeaders(endToEnd(pairs(response.rawHeaders)), redact);
-  for (const value of valuesOf(pairs(response.rawHeaders), 'trailer')) headers.push(['Trailer', value]);
   const bodiless = method === 'HEAD' || status === 204 || status === 304;
   const stages = bodiless ? [] : readable(headers, redact);
   if (!stages) {
@@ -55,9 +54,11 @@ export function relayAnswer(exchange: Exchange, response: IncomingMessage, outgo
   });
   last.pipe(answer.body, { end: false });
   last.on('end', () => {
-    const trailers = cleanHeaders(endToEnd(pairs(response.rawTrailers)), redact);
-    if (trailers.length > 0) answer.trailers(trailers);
-    answer.body.end();
+    attempt(exchange, () => {
+      const trailers = cleanHeaders(endToEnd(pairs(response.rawTrailers)), redact);
+      if (trailers.length > 0) answer.trailers(trailers);
+      answer.body.end();
+    });
   });
 }
 

@@ -5,7 +5,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { CompiledCredential } from './credentials.ts';
-import { type Exchange, endToEnd, pairs, without } from './exchange.ts';
+import { attempt, type Exchange, endToEnd, pairs, without } from './exchange.ts';
 import { judge, type Outgoing, refuse } from './forward.ts';
 import type { Outbound } from './outbound.ts';
 import { masker } from './redact.ts';
@@ -18,7 +18,12 @@ export async function forwardUpgrade(
   outbound: Outbound,
 ): Promise<void> {
   const outgoing = await judge(exchange);
-  if (!outgoing) return;
+  if (outgoing) attempt(exchange, () => open(exchange, { client, head, outbound, outgoing }));
+}
+
+type Opening = { client: Duplex; head: Buffer; outbound: Outbound; outgoing: Outgoing };
+
+function open(exchange: Exchange, { client, head, outbound, outgoing }: Opening): void {
   const { session, carriage, answer } = exchange;
   const bound = session.credentialsFor(carriage.host);
   // Compressed frames cannot be looked into.
@@ -30,7 +35,7 @@ export async function forwardUpgrade(
     if (head.length > 0) far.write(head);
     join(exchange, outgoing, { client, far, bound });
   });
-  request.on('response', (response) => relayAnswer(exchange, response, outgoing));
+  request.on('response', (response) => attempt(exchange, () => relayAnswer(exchange, response, outgoing)));
   request.on('error', () => {
     if (answer.headSent() || client.destroyed) return void client.destroy();
     return refuse(exchange, { status: 502, reason: `${carriage.host} broke the connection off`, rule: null });

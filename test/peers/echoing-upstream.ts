@@ -48,6 +48,8 @@ function answer(seen: Seen[], request: IncomingMessage, response: ServerResponse
       seen.push({ method, url: request.url ?? '', headers: rawHeaders, body, trailers: rawTrailers });
       const echo = `${rawHeaders.join('\n')}\n${body}`;
       const auth = request.headers.authorization ?? 'none';
+      if (method === 'HEAD') return void response.writeHead(200, { 'content-length': '5' }).end();
+      if (url.pathname === '/600') return void response.writeHead(600, { 'x-echo': auth }).end(echo);
       if (url.pathname === '/gzip') {
         return void response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(echo));
       }

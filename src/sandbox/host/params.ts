@@ -53,6 +53,13 @@ export class Params {
     return value as number;
   }
 
+  number(name: string, least: number, most: number): number {
+    const value = this.#values[name];
+    if (typeof value !== 'number' || !(value >= least && value <= most))
+      this.#fail(name, `a number from ${least} to ${most}`);
+    return value;
+  }
+
   /** Time to wait; the longest is what a timer can hold. */
   milliseconds(name: string, least = 0): number {
     return this.integer(name, least, MAX_TIMEOUT_MS);
@@ -141,6 +148,11 @@ function takeLimits(p: Params): Limits {
     tmpBytes: p.integer('tmpBytes', 64 << 10, 2 ** 50),
     fileBytes: p.integer('fileBytes', mebi, 2 ** 50),
     ...(p.has('diskBytes') ? { diskBytes: p.integer('diskBytes', 16 * mebi, 2 ** 50) } : {}),
+    ...(p.has('cpuCores') ? { cpuCores: p.number('cpuCores', 0.01, 1024) } : {}),
+    ...(p.has('outputBytes') ? { outputBytes: p.integer('outputBytes', 1, 2 ** 32) } : {}),
+    ...(p.has('wallTimeMs') ? { wallTimeMs: p.milliseconds('wallTimeMs', 1) } : {}),
+    ...(p.has('idleTimeMs') ? { idleTimeMs: p.milliseconds('idleTimeMs', 1) } : {}),
+    ...(p.has('lifetimeMs') ? { lifetimeMs: p.milliseconds('lifetimeMs', 1) } : {}),
   };
 }
 

@@ -8,7 +8,7 @@
 import { mkdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Limits } from '../executor.ts';
+import type { LimitCounters, LimitedBy, Limits } from '../limits.ts';
 
 export type CgroupPlaces =
   | { kind: 'cgroup2'; unified: string }
@@ -18,6 +18,7 @@ export type CgroupPlaces =
 /** bwrap, the guest and the supervisors need processes of their own beside the session's. */
 const OWN_PROCESSES = 16;
 const REMOVE_TRIES = 100;
+const CPU_PERIOD_US = 100_000;
 
 type Mounts = { unified: string | null; v1: Map<string, string> };
 
@@ -125,12 +126,16 @@ export function groupParents(places: CgroupPlaces): string[] {
 export class SandboxCgroups {
   readonly #folders: string[];
   readonly #kind: CgroupPlaces['kind'];
+  /** By resource, where they are in force. */
+  readonly #by: { memory: string | null; pids: string | null; cpu: string | null };
+  #isCpuBound = false;
 
   /** Throws where the groups cannot be made after all; nothing is left then. */
   constructor(places: CgroupPlaces, name: string, limits: Limits) {
     this.#kind = places.kind;
     this.#folders = groupParents(places).map((parent) => path.join(parent, name));
     for (const folder of this.#folders) mkdirSync(folder, { recursive: true });
+    this.#by = groupsOf(places, name);
     const processes = String(limits.processes + OWN_PROCESSES);
     if (places.kind === 'cgroup2') {
       const folder = this.#folders[0] as string;
@@ -138,13 +143,24 @@ export class SandboxCgroups {
       writeFileSync(path.join(folder, 'pids.max'), processes);
       tryWrite(path.join(folder, 'memory.swap.max'), '0');
       tryWrite(path.join(folder, 'cpu.weight'), '50');
+      const quota = quotaUs(limits);
+      if (quota !== null)
+        this.#isCpuBound = tryWrite(path.join(folder, 'cpu.max'), `${quota} ${CPU_PERIOD_US}`);
     } else if (places.kind === 'cgroup1') {
       const memory = path.join(places.memory, name);
       writeFileSync(path.join(memory, 'memory.limit_in_bytes'), String(limits.memoryBytes));
       tryWrite(path.join(memory, 'memory.memsw.limit_in_bytes'), String(limits.memoryBytes));
       writeFileSync(path.join(places.pids, name, 'pids.max'), processes);
       // A group counts as one however many run in it: a fork bomb gets half of what the host gets, not all.
-      if (places.cpu !== null) tryWrite(path.join(places.cpu, name, 'cpu.shares'), '512');
+      if (places.cpu !== null) {
+        const cpu = path.join(places.cpu, name);
+        tryWrite(path.join(cpu, 'cpu.shares'), '512');
+        const quota = quotaUs(limits);
+        if (quota !== null)
+          this.#isCpuBound =
+            tryWrite(path.join(cpu, 'cpu.cfs_period_us'), String(CPU_PERIOD_US)) &&
+            tryWrite(path.join(cpu, 'cpu.cfs_quota_us'), String(quota));
+      }
     }
   }
 
@@ -154,10 +170,27 @@ export class SandboxCgroups {
   }
 
   oomKills(): number {
-    if (this.#kind === 'none') return 0;
-    const file = this.#kind === 'cgroup2' ? 'memory.events' : 'memory.oom_control';
-    const found = /^oom_kill (\d+)$/m.exec(readOrEmpty(path.join(this.#folders[0] as string, file)));
-    return found === null ? 0 : Number(found[1]);
+    return this.counters().oomKills;
+  }
+
+  /** By what each resource is bounded as it was asked. */
+  get boundBy(): { cpu: LimitedBy; memory: LimitedBy; processes: LimitedBy } {
+    if (this.#kind === 'none') return { cpu: 'none', memory: 'none', processes: 'none' };
+    return { cpu: this.#isCpuBound ? this.#kind : 'none', memory: this.#kind, processes: this.#kind };
+  }
+
+  /** What the kernel has counted; 0 where it does not, also once the groups are gone. */
+  counters(): LimitCounters {
+    const { memory, pids, cpu } = this.#by;
+    const isUnified = this.#kind === 'cgroup2';
+    const throttled = isUnified
+      ? counted(cpu, 'cpu.stat', 'throttled_usec') / 1e3
+      : counted(cpu, 'cpu.stat', 'throttled_time') / 1e6;
+    return {
+      oomKills: counted(memory, isUnified ? 'memory.events' : 'memory.oom_control', 'oom_kill'),
+      failedForks: counted(pids, 'pids.events', 'max'),
+      throttledMs: Math.round(throttled),
+    };
   }
 
   /** Kills what is left and removes the groups; false when something would not die. */
@@ -167,11 +200,34 @@ export class SandboxCgroups {
   }
 }
 
-function tryWrite(file: string, value: string): void {
+function groupsOf(places: CgroupPlaces, name: string) {
+  const below = (parent: string | null): string | null => (parent === null ? null : path.join(parent, name));
+  if (places.kind === 'none') return { memory: null, pids: null, cpu: null };
+  if (places.kind === 'cgroup1')
+    return { memory: below(places.memory), pids: below(places.pids), cpu: below(places.cpu) };
+  const unified = below(places.unified);
+  return { memory: unified, pids: unified, cpu: unified };
+}
+
+/** Of a period. The kernel takes no less than a millisecond. */
+function quotaUs({ cpuCores }: Limits): number | null {
+  return cpuCores === undefined ? null : Math.max(1000, Math.round(cpuCores * CPU_PERIOD_US));
+}
+
+/** A number of a file of names and numbers; 0 where it is not. */
+function counted(folder: string | null, file: string, name: string): number {
+  if (folder === null) return 0;
+  const found = new RegExp(`^${name} (\\d+)$`, 'm').exec(readOrEmpty(path.join(folder, file)));
+  return found === null ? 0 : Number(found[1]);
+}
+
+/** False where it is not in this kernel or not handed down to us. */
+function tryWrite(file: string, value: string): boolean {
   try {
     writeFileSync(file, value);
+    return true;
   } catch {
-    // Not in this kernel or not handed down to us: the bounds that matter are written elsewhere.
+    return false;
   }
 }
 

@@ -7,11 +7,13 @@ import { execFileSync } from 'node:child_process';
 import type { Programs, RunningSandbox, StartRequest } from '../backend.ts';
 import type { Refusal } from '../executor.ts';
 import { FIRST_INHERITED_FD, startGuest } from '../guest/start.ts';
+import { effectiveLimits, limitWarnings } from '../limits.ts';
 import { type BwrapOptions, commandLine } from './bubblewrap.ts';
 import type { CapturePool } from './capture-pool.ts';
 import { type Captured, withCapture } from './captured.ts';
 import { type CgroupPlaces, SandboxCgroups } from './cgroup.ts';
 import { freezeBelow } from './freeze.ts';
+import { withinOurs } from './rlimits.ts';
 import { trustEnvironment } from './trust.ts';
 
 export type LocalMachine = {
@@ -92,6 +94,11 @@ async function startCaptured(
   // A sandbox whose sockets nobody holds any more has no way out: what runs in it is told by its end.
   void captured?.ended.then((why) => started.link.end(`its capture namespace ended: ${why}`));
   const same = (path: string): string => path;
+  const { boundBy } = groups;
+  const by = boundByRlimits
+    ? ({ cpu: 'none', memory: 'rlimit_per_process', processes: 'rlimit' } as const)
+    : boundBy;
+  const limits = effectiveLimits(withinOurs(request.limits), by);
   return {
     link: started.link,
     info: {
@@ -100,11 +107,13 @@ async function startCaptured(
       seccomp: true,
       ownUid: request.uid,
       network: captured === null ? 'none' : 'gateway',
-      warnings: warnings(machine, request),
+      limits,
+      warnings: [...warnings(machine, request), ...limitWarnings(request.limits, limits)],
     },
     ...(captured === null ? {} : { env: trustEnvironment, connect: captured.connect }),
     ...(started.pid === null ? {} : { freeze: () => freezeBelow(started.pid as number) }),
     oomKills: () => groups.oomKills(),
+    counters: () => groups.counters(),
     inside: same,
     outside: same,
     stop: async () => {
@@ -119,8 +128,6 @@ function warnings(machine: LocalMachine, request: StartRequest): string[] {
   const all = request.binds.map(
     (bind) => `the operator's ${bind.from} is bound at ${bind.to}${bind.readOnly ? ' (read-only)' : ''}`,
   );
-  if (machine.cgroups.kind === 'none')
-    all.push('no writable memory and pids cgroup: memory is bounded per process only (rlimits)');
   if (request.uid === null) all.push("the host is not root: all sandboxes run with the host's own uid");
   if (!machine.bwrapOptions.disableUserns)
     all.push('this bwrap has no --disable-userns: nested user namespaces are refused by seccomp only');

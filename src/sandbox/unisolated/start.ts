@@ -6,7 +6,9 @@
 import type { Programs, RunningSandbox, SessionFolders, StartRequest } from '../backend.ts';
 import { type Refusal, sandboxPaths } from '../executor.ts';
 import { startGuest } from '../guest/start.ts';
+import { effectiveLimits, limitWarnings } from '../limits.ts';
 import { type CgroupPlaces, SandboxCgroups } from '../local/cgroup.ts';
+import { withinOurs } from '../local/rlimits.ts';
 
 export async function startUnisolated(
   programs: Programs,
@@ -15,12 +17,26 @@ export async function startUnisolated(
 ): Promise<RunningSandbox | Refusal> {
   const groups = new SandboxCgroups(cgroups, request.name, request.limits);
   const args = groups.procsFiles.flatMap((file) => ['--cgroup', file]);
-  args.push('--rlimit', 'core=0', '--rlimit', `fsize=${request.limits.fileBytes}`, '--keep', '3');
+  const { limits } = request;
+  const isBound = cgroups.kind !== 'none';
+  for (const [name, value] of [
+    ['core', 0],
+    ['fsize', limits.fileBytes],
+    ['nofile', limits.openFiles],
+    // Per process, and only private writable memory: the nearest thing without a cgroup.
+    ...(isBound ? [] : ([['data', limits.memoryBytes]] as const)),
+  ] as const)
+    args.push('--rlimit', `${name}=${Math.floor(value)}`);
+  args.push('--keep', '3');
   const started = await startGuest(programs.launch, [...args, '--', programs.guest, '--subreaper']);
   if ('problem' in started) {
     await groups.remove();
     return { refused: 'isolation_unavailable', message: `the guest did not start: ${started.problem}` };
   }
+  const effective = effectiveLimits(
+    withinOurs(limits),
+    isBound ? groups.boundBy : { cpu: 'none', memory: 'rlimit_per_process', processes: 'none' },
+  );
   return {
     link: started.link,
     info: {
@@ -32,9 +48,12 @@ export async function startUnisolated(
       warnings: [
         "NO ISOLATION: commands run as the host's own user, with its files, network and processes",
         `the workspace is ${request.folders.workspace}, not ${sandboxPaths.workspace}`,
+        ...limitWarnings(limits, effective),
       ],
+      limits: effective,
     },
     oomKills: () => groups.oomKills(),
+    counters: () => groups.counters(),
     ...pathMaps(request.folders),
     stop: async () => {
       await started.stop();

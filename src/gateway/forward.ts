@@ -159,6 +159,8 @@ function pour(exchange: Exchange, request: ClientRequest, key: DecisionKey): voi
 function fail(exchange: Exchange, { key }: Outgoing, error: Error): void {
   const { answer, session } = exchange;
   const failure = error instanceof DialError ? error.failure : null;
+  // An upstream may answer an upload early and close: its answer is whole, though the upload is not.
+  if (answer.body.writableEnded) return;
   if (answer.headSent()) answer.abort();
   else if (failure?.failure === 'private') {
     session.log.record({ ...key, rule: null, decision: 'denied', reason: failure.message });

@@ -16,6 +16,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef SYS_open_tree
@@ -29,7 +30,7 @@
 enum { MAX_BINDS = 64 };
 struct bind {
   const char *from, *name;
-  int read_only, tree;
+  int read_only, is_mapped, tree;
 };
 
 static _Noreturn void refuse(const char *what, const char *which) {
@@ -37,8 +38,43 @@ static _Noreturn void refuse(const char *what, const char *which) {
   _exit(125);
 }
 
-static void take_tree(struct bind *b) {
-  enum { CLONE_TREE = 1, RECURSIVE = 0x8000 };
+static void map_ids(pid_t child, const char *which, long owner, long uid) {
+  char file[64], line[64];
+  snprintf(file, sizeof file, "/proc/%d/%s", (int)child, which);
+  int length = snprintf(line, sizeof line, "%ld %ld 1\n", owner, uid);
+  int fd = open(file, O_WRONLY | O_CLOEXEC);
+  if (fd < 0 || write(fd, line, (size_t)length) != length) refuse("cannot map ids in", which);
+  close(fd);
+}
+
+/* A user namespace that nobody is in, for mounts to show what `owner` owns on disk as owned by `uid`. */
+static int mapped_namespace(long owner, long uid) {
+  int up[2], down[2];
+  char word = 0;
+  if (pipe2(up, O_CLOEXEC) < 0 || pipe2(down, O_CLOEXEC) < 0) refuse("cannot make", "a pipe");
+  pid_t child = fork();
+  if (child < 0) refuse("cannot fork for", "a user namespace");
+  if (child == 0) {
+    close(down[1]);
+    word = unshare(CLONE_NEWUSER) == 0 ? 'y' : 'n';
+    if (write(up[1], &word, 1) == 1 && read(down[0], &word, 1) < 0) _exit(1);
+    _exit(0);
+  }
+  close(up[1]);
+  if (read(up[0], &word, 1) != 1 || word != 'y') refuse("cannot make", "a user namespace for a disk");
+  map_ids(child, "uid_map", owner, uid);
+  map_ids(child, "gid_map", owner, uid);
+  char file[64];
+  snprintf(file, sizeof file, "/proc/%d/ns/user", (int)child);
+  int fd = open(file, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) refuse("cannot open", file);
+  close(up[0]), close(down[0]), close(down[1]);
+  waitpid(child, NULL, 0);
+  return fd;
+}
+
+static void take_tree(struct bind *b, int mapping) {
+  enum { CLONE_TREE = 1, RECURSIVE = 0x8000, ID_MAPPED = 0x100000 };
   b->tree = (int)syscall(SYS_open_tree, AT_FDCWD, b->from, CLONE_TREE | RECURSIVE | O_CLOEXEC);
   if (b->tree < 0) refuse("cannot take", b->from);
   struct {
@@ -46,6 +82,11 @@ static void take_tree(struct bind *b) {
   } attributes = {0x2 /* nosuid */ | 0x4 /* nodev */ | (b->read_only ? 0x1u : 0), 0, 0, 0};
   /* Kernels before 5.12 lack it; bwrap sets the same flags on its own binds. */
   syscall(SYS_mount_setattr, b->tree, "", AT_EMPTY_PATH | RECURSIVE, &attributes, sizeof attributes);
+  if (!b->is_mapped || mapping < 0) return;
+  attributes.set = ID_MAPPED;
+  attributes.userns = (uint64_t)mapping;
+  if (syscall(SYS_mount_setattr, b->tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0)
+    refuse("cannot map the ids of", b->from);
 }
 
 static void attach_tree(const struct bind *b) {
@@ -58,10 +99,10 @@ static void attach_tree(const struct bind *b) {
   close(b->tree);
 }
 
-static void make_stage(const char *folder, struct bind *binds, int count) {
+static void make_stage(const char *folder, struct bind *binds, int count, int mapping) {
   if (unshare(CLONE_NEWNS) < 0) refuse("cannot unshare mounts for", folder);
   if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) refuse("cannot make private", "/");
-  for (int i = 0; i < count; i++) take_tree(&binds[i]);
+  for (int i = 0; i < count; i++) take_tree(&binds[i], mapping);
   if (mount("scriptorium", folder, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0755") < 0)
     refuse("cannot mount on", folder);
   if (chdir(folder) < 0) refuse("cannot enter", folder);

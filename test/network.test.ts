@@ -3,6 +3,7 @@
  * has named. Default deny, and what was let through is in the log (S2). The model is the rehearsal and runs what it is told.
  */
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -15,6 +16,7 @@ import { createAuthority } from '../src/gateway/authority.ts';
 import { type RunningServer, startServer } from '../src/main.ts';
 import { processesWith } from './escapes/rig.ts';
 import { GitServer } from './peers/git-server.ts';
+import { publish } from './peers/npm-registry.ts';
 
 function script(turn: Turn): Reply {
   if (turn.lastToolOutput) return { text: turn.lastToolOutput.text };
@@ -27,6 +29,7 @@ let server: RunningServer;
 let upstream: Server;
 let agentId: string;
 let git: GitServer;
+const npm = publish('https://registry.example', 'tiny', 'module.exports = "tiny works";');
 let vaultId: string;
 /** What nobody but the gateway and the git server may ever see. */
 const password = `ghp_${randomBytes(18).toString('hex')}`;
@@ -94,6 +97,8 @@ beforeAll(async () => {
         void authority.contextFor(name).then((context) => done(null, context), done),
     },
     (request, response) => {
+      const published = npm.answers.get(request.url ?? '');
+      if (request.headers.host === 'registry.example' && published) return void response.end(published);
       seen.push(`${request.method} ${request.headers.host} ${request.url}`);
       response.end(`hello from ${request.headers.host}\n`);
     },
@@ -108,7 +113,9 @@ beforeAll(async () => {
     model: { baseURL: model.url, apiKey: 'sk-rehearsal' },
     network: {
       pins: [
-        ...['good.example', 'other.example', 'new.example'].map((name) => `${name}=127.0.0.1:${port}`),
+        ...['good.example', 'other.example', 'new.example', 'registry.example'].map(
+          (name) => `${name}=127.0.0.1:${port}`,
+        ),
         `git.example=127.0.0.1:${git.port}`,
       ],
       authoritiesFile: path.join(directory, 'world.pem'),
@@ -189,6 +196,28 @@ it('a private git remote works with a secret that is nowhere but at the gateway 
   expect(await decisions(id, 2)).toContainEqual(
     expect.objectContaining({ decision: 'allowed', host: 'git.example', rule: 'rules[0]' }),
   );
+});
+
+it('npm ci and a private git remote work under default deny, by two rules and a secret', {
+  skip: !existsSync('/usr/bin/npm'),
+}, async () => {
+  const rules = ['git.example', 'registry.example'].map((host) => ({ effect: 'allow', hosts: [host] }));
+  const id = await session({ type: 'limited', rules }, { vault_ids: [vaultId] });
+  const said = await run(
+    id,
+    [
+      'git clone -q "https://agent:$GIT_TOKEN@git.example/repo.git" project && cd project',
+      `printf %s '${npm.project.manifest}' > package.json; printf %s '${npm.project.lock}' > package-lock.json`,
+      'npm ci --registry https://registry.example --no-audit --no-fund --no-update-notifier',
+      'node -p "require(\'tiny\')"',
+      'git add package.json && git -c user.name=a -c user.email=a@b.example commit -qm deps',
+      'git push -q origin HEAD:refs/heads/from-the-agent; echo "push: $?"',
+    ].join('; '),
+  );
+  expect(said).toContain('tiny works');
+  expect(said).toContain('push: 0');
+  expect(git.branches()).toContain('from-the-agent');
+  expect((await decisions(id, 2)).filter((one) => one.decision !== 'allowed')).toEqual([]);
 });
 
 it('an unknown host is asked of a person; the answer lets the waiting command through', async () => {

@@ -108,6 +108,36 @@ static void kill_frozen(pid_t root) {
   }
 }
 
+static pid_t held[MAX_PROCESSES];
+static size_t held_count;
+
+/* Everything that the session runs stops, at once and in whatever tree; the supervisors go on. Only ever as PID 1. */
+static void hold_still(void) {
+  size_t kept = 0;
+  if (getpid() != 1) return;
+  scan_processes();
+  /* What had stopped by itself stays so when the rest is let go. */
+  for (size_t i = 0; i < process_count; i++)
+    if (processes[i].state == 'T') held[kept++] = processes[i].pid;
+  kill(-1, SIGSTOP);
+  scan_processes();
+  held_count = 0;
+  for (size_t i = 0; i < process_count; i++) {
+    struct process *p = &processes[i];
+    if (p->pid == 1) continue;
+    if (p->parent == 1) kill(p->pid, SIGCONT);
+    p->marked = p->parent != 1;
+    for (size_t k = 0; k < kept; k++) p->marked &= held[k] != p->pid;
+  }
+  for (size_t i = 0; i < process_count; i++)
+    if (processes[i].marked) held[held_count++] = processes[i].pid;
+}
+
+static void let_go(void) {
+  for (size_t i = 0; i < held_count; i++) kill(held[i], SIGCONT);
+  held_count = 0;
+}
+
 /* One attempt at everything below `supervisor`; the supervisor ends by itself once it has no child left. */
 static void kill_below(pid_t supervisor, unsigned attempt) {
   scan_processes();

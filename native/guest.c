@@ -55,6 +55,12 @@ static void handle_frame(uint8_t type, uint32_t id, struct cursor *c) {
     take_end(c);
     if (call != NULL && call->kill_attempts == 0) call->kill_attempts = 1;
     return;
+  case HOLD:
+    take_end(c);
+    return hold_still();
+  case LET_GO:
+    take_end(c);
+    return let_go();
   default: end_guest(71);
   }
 }

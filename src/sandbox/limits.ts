@@ -28,7 +28,7 @@ export type Limits = {
 /** `rlimit_per_process`: each process may have so much, and there is no bound for all. `none`: nothing enforces it. */
 export type LimitedBy = 'cgroup2' | 'cgroup1' | 'rlimit' | 'rlimit_per_process' | 'host' | 'none';
 
-/** `value` null: no limit. */
+/** `value` null: no limit is in force; of idle_time_ms and lifetime_ms the host then has times of its own. */
 export type EffectiveLimit = { limit: LimitName; value: number | null; by: LimitedBy };
 
 /** Something ran into a limit. */

@@ -8,6 +8,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   HostUnreachable,
+  type Isolation,
   isRefusal,
   type ProcessRead,
   type ProcessState,
@@ -27,10 +28,15 @@ export type Ran = {
   process: ProcessState;
 };
 
+/** Which backend the tests of sandboxes speak with; all of them hold for bubblewrap, those that can for gVisor. */
+const testIsolation: Isolation =
+  process.env.SCRIPTORIUM_TEST_ISOLATION === 'gvisor' ? 'gvisor' : 'bubblewrap';
+export const isGvisor = testIsolation === 'gvisor';
+
 export const specOf = (session: string, more: Partial<SandboxSpec> = {}): SandboxSpec => ({
   session,
   fence: 1,
-  isolation: 'bubblewrap',
+  isolation: testIsolation,
   limits: {
     memoryBytes: 256 << 20,
     processes: 128,
@@ -196,6 +202,27 @@ export class Rig {
 
   sh(session: string, script: string, more: Partial<StartProcess> = {}): Promise<Ran> {
     return this.run(session, ['/bin/sh', '-c', script], more);
+  }
+
+  /** Processes whose command line holds `text`: the machine's, or where that cannot see them the session's. */
+  async processesWith(session: string, text: string): Promise<number[]> {
+    if (!isGvisor) return processesWith(text).filter(isAlive);
+    return this.#inside(session, (stat, line) => !/\) [ZX] /.test(stat) && line.includes(text));
+  }
+
+  async processesNamed(session: string, name: string): Promise<number[]> {
+    if (!isGvisor) return processesNamed(name);
+    return this.#inside(session, (stat) => stat.includes(`(${name})`) && !/\) [ZX] /.test(stat));
+  }
+
+  async #inside(session: string, holds: (stat: string, line: string) => boolean): Promise<number[]> {
+    const script =
+      'for f in /proc/[0-9]*; do cat $f/stat; echo -n "\t"; cat $f/cmdline; echo; done 2>/dev/null';
+    const { stdout } = await this.sh(session, script);
+    return stdout.split('\n').flatMap((stat, i, lines) => {
+      const line = lines[i + 1]?.startsWith('\t') ? lines[i + 1] : undefined;
+      return line !== undefined && holds(stat, line) ? [Number.parseInt(stat, 10)] : [];
+    });
   }
 
   /** Everything that a call wrote, read in pieces to its end. */

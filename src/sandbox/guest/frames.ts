@@ -24,6 +24,8 @@ export const toGuest = {
   putCommit: 11,
   remove: 12,
   hash: 13,
+  hold: 14,
+  letGo: 15,
 } as const;
 
 export const fromGuest = { hello: 64, output: 66, exit: 67, gone: 68, reply: 69, part: 70 } as const;

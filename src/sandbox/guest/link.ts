@@ -144,6 +144,15 @@ export class GuestLink {
     if (this.#calls.has(id)) this.#send(toGuest.kill, id);
   }
 
+  /** Stops all that runs inside, and lets it go on. The guest and its supervisors go on to answer, and to kill. */
+  hold(): void {
+    this.#send(toGuest.hold, 0);
+  }
+
+  letGo(): void {
+    this.#send(toGuest.letGo, 0);
+  }
+
   request(type: number, parts: Uint8Array[]): Promise<Reply> {
     const id = this.#newId();
     return this.#expectReply(id, () => this.#send(type, id, parts));

@@ -90,6 +90,11 @@ async function startCaptured(
       warnings: warnings(machine, request),
     },
     ...(captured === null ? {} : { env: trustEnvironment, connect: captured.connect }),
+    // From inside: the host sees no process of the session.
+    freeze: () => {
+      started.link.hold();
+      return () => started.link.letGo();
+    },
     oomKills: () => groups.oomKills(),
     inside: same,
     outside: same,

@@ -180,7 +180,8 @@ describe('hosts under other conditions', () => {
       const crowd = spawn('setpriv', [...asUser.slice(0, 5), ...crowdOf], { detached: true });
       await eventually('it answers', () => answers(stateDir));
       const rig = await Rig.start({ stateDir });
-      const info = await rig.create('s', { limits: { ...specOf('s').limits, processes: 30 } });
+      const limits = { ...specOf('s').limits, processes: 30 };
+      const info = await rig.create('s', { limits, isolation: 'bubblewrap' });
       expect(info).toMatchObject({
         limitsBy: 'rlimits',
         ownUid: null,

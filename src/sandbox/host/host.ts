@@ -96,7 +96,7 @@ export class Host {
     this.#capture?.fill();
     this.#prefix = prefix;
     this.layers = new LayerStore(options.stateDir, (folder) => this.#trash(folder, path.basename(folder)));
-    const every = Math.max(50, Math.min(5000, options.idleMs / 2));
+    const every = Math.max(50, Math.min(1000, options.idleMs / 2));
     this.#idleTimer = setInterval(() => this.#stopIdle(), every).unref();
   }
 
@@ -237,7 +237,9 @@ export class Host {
         session.lastUsedMs = now;
         continue;
       }
-      const limitMs = sandbox.link.liveCalls > 0 ? this.#options.idleWithProcessesMs : this.#options.idleMs;
+      const { idleMs, idleWithProcessesMs } = this.#options;
+      const ownMs = sandbox.link.liveCalls > 0 ? idleWithProcessesMs : idleMs;
+      const limitMs = session.spec?.limits.idleTimeMs ?? ownMs;
       if (now - session.lastUsedMs >= limitMs) void session.stop('idle');
     }
   }

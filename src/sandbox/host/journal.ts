@@ -11,7 +11,7 @@
  */
 import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
-import type { EditsDone, ProcessState, Refusal, SandboxSpec } from '../executor.ts';
+import type { EditsDone, LimitHit, ProcessState, Refusal, SandboxSpec } from '../executor.ts';
 
 export type JournalledEdit = {
   path: string;
@@ -33,7 +33,10 @@ export type JournalRecord =
       droppedBytes: number;
     }
   | { type: 'edits'; fence: number; callId: string; contentHash: string; edits: JournalledEdit[] }
-  | { type: 'edited'; callId: string; outcome: EditsDone | Refusal };
+  | { type: 'edited'; callId: string; outcome: EditsDone | Refusal }
+  | { type: 'limit'; hit: LimitHit }
+  /** All that came before it. */
+  | { type: 'limits_told' };
 
 const HEADER_BYTES = 8;
 const MAX_RECORD_BYTES = 256 << 20;

@@ -17,6 +17,7 @@ import type { Host } from './host.ts';
 import { type Params, takeCall, takeEdits, takeSession, takeSpec } from './params.ts';
 import { MAX_READ_BYTES, type ProcessCall } from './process-call.ts';
 import type { Session } from './session.ts';
+import { countersOf } from './session-limits.ts';
 import { encodeBytes } from './wire.ts';
 
 type Answer = Promise<object>;
@@ -147,6 +148,7 @@ function startProcess(host: Host, params: Params): Answer {
         refused: 'too_large',
         message: `more than ${MAX_LIVE_CALLS} calls hold processes in this sandbox`,
       };
+    if (session.runningCalls() === 0) session.limits.noticeBackground(session.journal);
     const call = await session.beginProcess(request.callId, contentHash, request.fence);
     launch(session, sandbox, call, request);
     return waitAndRead(call, request.waitMs);
@@ -161,7 +163,8 @@ function launch(session: Session, sandbox: RunningSandbox, call: ProcessCall, re
   const env = environmentOf(session, sandbox, request.env);
   call.onFinished = () => session.finished(call);
   const cwd = sandbox.inside(request.cwd);
-  call.start(sandbox.link, { ...request, cwd, env }, session.journal, () => sandbox.oomKills());
+  const bounds = { limits: session.spec?.limits ?? null, counters: () => countersOf(sandbox) };
+  call.start(sandbox.link, { ...request, cwd, env }, session.journal, bounds);
   if (failpoints.on) failpointNow('host.after-spawn');
 }
 

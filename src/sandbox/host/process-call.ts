@@ -3,12 +3,14 @@
  *
  * Promises
  * - The state goes from running to exited or lost once, and the journal has the ending before anybody hears of it.
- * - Output beyond `maxOutputBytes` is dropped inside the sandbox and counted; the program never blocks on it.
+ * - Output beyond `maxOutputBytes`, or the session's limit where that is less, is dropped inside the sandbox and counted; the program never blocks on it.
  */
 import { constants } from 'node:os';
 import { failpointNow, failpoints } from '../../protocol/failpoint.ts';
-import type { ProcessRead, ProcessState, StartProcess } from '../executor.ts';
+import type { Limits, ProcessRead, ProcessState, StartProcess } from '../executor.ts';
 import { type CallHandlers, type GuestEnding, type GuestLink, MAX_LIVE_CALLS } from '../guest/link.ts';
+import type { LimitCounters, LimitHit } from '../limits.ts';
+import { CallLimits } from './call-limits.ts';
 import type { Journal } from './journal.ts';
 import type { OutputLog } from './output.ts';
 
@@ -19,7 +21,7 @@ const MAX_CONTROL_BYTES = 64 << 10;
 /** In answer to `process/start`; the rest is read with `process/read`. */
 export const MAX_READ_BYTES = 8 << 20;
 
-type Limits = Pick<StartProcess, 'maxOutputBytes' | 'timeoutMs'>;
+type Ended = { signal: string | null; exitCode: number | null; hasNotStarted: boolean };
 
 export class ProcessCall {
   readonly kind = 'process';
@@ -30,13 +32,13 @@ export class ProcessCall {
   droppedBytes = 0;
   #linkId: number | null = null;
   #link: GuestLink | null = null;
-  #endedBy: 'timeout' | 'terminate' | null = null;
+  #endedBy: 'timeout' | 'terminate' | 'lifetime' | null = null;
   #storedBytes = 0;
   #controlBytes = 0;
   #isCapped = false;
   #startedMs = performance.now();
   #timer: NodeJS.Timeout | null = null;
-  #oomKillsBefore = 0;
+  #limits: CallLimits | null = null;
   #waiters = new Set<() => void>();
   readonly #gone = Promise.withResolvers<void>();
   onFinished: () => void = () => {};
@@ -59,20 +61,21 @@ export class ProcessCall {
     link: GuestLink,
     request: StartProcess & { env: Record<string, string> },
     journal: Journal,
-    oomKills: () => number,
+    bounds: { limits: Limits | null; counters: () => LimitCounters },
   ): void {
     this.#link = link;
-    this.#oomKillsBefore = oomKills();
+    const limits = new CallLimits(request, bounds.limits, bounds.counters);
+    this.#limits = limits;
     this.#startedMs = performance.now();
     const handlers: CallHandlers = {
-      onOutput: (stream, data) => this.#store(request, stream, data),
-      onExit: (ending, dropped) => void this.#exited(ending, dropped, journal, oomKills),
+      onOutput: (stream, data) => this.#store(limits.maxOutputBytes, stream, data),
+      onExit: (ending, dropped) => void this.#exited(ending, dropped, journal),
       onGone: () => this.#gone.resolve(),
     };
     if (link.liveCalls >= MAX_LIVE_CALLS) {
       // Many came at once and passed the check before the journal together.
       this.#gone.resolve();
-      void this.#exited({ how: 'failed', errno: constants.errno.EAGAIN }, 0, journal, oomKills);
+      void this.#exited({ how: 'failed', errno: constants.errno.EAGAIN }, 0, journal);
       return;
     }
     const env = Object.entries(request.env).map(([name, value]) => `${name}=${value}`);
@@ -86,14 +89,14 @@ export class ProcessCall {
       this.#kill('timeout');
       // Something that even SIGKILL does not end takes its sandbox with it.
       this.#timer = setTimeout(() => link.end('a call could not be killed'), UNKILLABLE_MS);
-    }, request.timeoutMs);
+    }, limits.timeoutMs);
   }
 
   /** Its sandbox or host is gone. What it did before that nobody can know (L6). */
   lose(reason: string, journal: Journal): void {
     this.#gone.resolve();
     if (this.state.state !== 'running') return;
-    this.#settle({ state: 'lost', reason }, journal);
+    this.#settle({ state: 'lost', reason, ...this.#hits(null) }, journal);
   }
 
   /** Settles when no process of the call is left. */
@@ -103,15 +106,22 @@ export class ProcessCall {
     return this.#gone.promise;
   }
 
-  #kill(why: 'timeout' | 'terminate'): void {
+  /** Its sandbox has lived for as long as it may. Settles when no process of the call is left. */
+  outlive(): Promise<void> {
+    if (this.state.state !== 'running') return Promise.resolve();
+    this.#kill('lifetime');
+    return this.#gone.promise;
+  }
+
+  #kill(why: 'timeout' | 'terminate' | 'lifetime'): void {
     if (this.state.state === 'running') this.#endedBy ??= why;
     if (this.#linkId !== null) this.#link?.kill(this.#linkId);
   }
 
-  #store(limits: Limits, stream: number, data: Buffer): void {
+  #store(maxOutputBytes: number, stream: number, data: Buffer): void {
     // The control stream has a cap of its own: a flood of output must not cost the caller what it says at the end.
     const isControl = stream === CONTROL_STREAM;
-    const cap = isControl ? MAX_CONTROL_BYTES : limits.maxOutputBytes;
+    const cap = isControl ? MAX_CONTROL_BYTES : maxOutputBytes;
     const room = Math.max(0, cap - (isControl ? this.#controlBytes : this.#storedBytes));
     const kept = data.length <= room ? data : data.subarray(0, room);
     const storedBytes = kept.length > 0 && this.output.append(stream, kept) ? kept.length : 0;
@@ -132,31 +142,47 @@ export class ProcessCall {
     if (this.#linkId !== null) this.#link?.credit(this.#linkId, bytes);
   }
 
-  async #exited(
-    ending: GuestEnding,
-    dropped: number,
-    journal: Journal,
-    oomKills: () => number,
-  ): Promise<void> {
+  async #exited(ending: GuestEnding, dropped: number, journal: Journal): Promise<void> {
     this.droppedBytes += dropped;
-    const durationMs = Math.round(performance.now() - this.#startedMs);
-    const signal = ending.how === 'signalled' ? signalName(ending.signal) : null;
-    const wasKilled = signal === 'SIGKILL' || (ending.how === 'exited' && ending.exitCode === 137);
-    const isOutOfMemory = wasKilled && this.#endedBy === null && oomKills() > this.#oomKillsBefore;
-    let exitCode = ending.how === 'exited' ? ending.exitCode : null;
-    if (ending.how === 'failed') {
-      // The sandbox could not even fork: like a shell that cannot, 126 and a line on stderr.
-      exitCode = 126;
-      const name = Object.entries(constants.errno).find(([, number]) => number === ending.errno)?.[0];
-      this.output.append(1, Buffer.from(`cannot start a process: ${name ?? ending.errno}\n`));
-    }
+    const ended = this.#endedAs(ending);
+    const durationMs = this.#durationMs();
+    const isOutOfMemory =
+      (ended.signal === 'SIGKILL' || ended.exitCode === 137) && (this.#limits?.oomKills() ?? 0) > 0;
+    // Before anything is waited for: what is counted from now on is not of this call.
+    const hits = this.#hits(ended);
     const writeError = await this.output.finish();
     if (writeError !== null)
       process.stderr.write(`output of ${this.callId} not stored: ${writeError.message}\n`);
     if (this.state.state !== 'running') return;
     if (failpoints.on) failpointNow('host.after-exit-before-journal');
     const endedBy = this.#endedBy ?? (isOutOfMemory ? 'memory' : null);
-    this.#settle({ state: 'exited', exitCode, signal, endedBy, durationMs }, journal);
+    const { exitCode, signal } = ended;
+    this.#settle({ state: 'exited', exitCode, signal, endedBy, durationMs, ...hits }, journal);
+  }
+
+  #endedAs(ending: GuestEnding): Ended {
+    const signal = ending.how === 'signalled' ? signalName(ending.signal) : null;
+    if (ending.how !== 'failed')
+      return { signal, exitCode: ending.how === 'exited' ? ending.exitCode : null, hasNotStarted: false };
+    // The sandbox could not even fork: like a shell that cannot, 126 and a line on stderr.
+    const name = Object.entries(constants.errno).find(([, number]) => number === ending.errno)?.[0];
+    this.output.append(1, Buffer.from(`cannot start a process: ${name ?? ending.errno}\n`));
+    return { signal, exitCode: 126, hasNotStarted: ending.errno === constants.errno.EAGAIN };
+  }
+
+  #durationMs(): number {
+    return Math.round(performance.now() - this.#startedMs);
+  }
+
+  #hits(ended: Ended | null): { limits?: LimitHit[] } {
+    const limits = this.#limits?.hits({
+      isTimeout: this.#endedBy === 'timeout',
+      isLifetime: this.#endedBy === 'lifetime',
+      droppedBytes: this.droppedBytes,
+      durationMs: this.#durationMs(),
+      hasNotStarted: ended?.hasNotStarted ?? false,
+    });
+    return limits === undefined || limits.length === 0 ? {} : { limits };
   }
 
   #settle(state: Exclude<ProcessState, { state: 'running' }>, journal: Journal): void {

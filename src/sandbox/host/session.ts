@@ -10,6 +10,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, chownSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { failpoint, failpoints } from '../../protocol/failpoint.ts';
 import type { RunningSandbox, SessionFolders } from '../backend.ts';
 import type { CallStatus, ProcessState, Refusal, SandboxInfo, SandboxSpec } from '../executor.ts';
@@ -19,10 +20,13 @@ import { Journal, type JournalRecord } from './journal.ts';
 import { renewNetwork } from './network.ts';
 import { OutputLog } from './output.ts';
 import { ProcessCall } from './process-call.ts';
+import { SessionLimits } from './session-limits.ts';
 
 export type StartSandbox = (session: Session, spec: SandboxSpec) => Promise<RunningSandbox | Refusal>;
 
 const KEPT_IN_MEMORY = 4;
+/** What is not killed by then dies with its sandbox, and is `lost`. */
+const OUTLIVE_MS = 5000;
 
 export class Session {
   readonly id: string;
@@ -33,6 +37,7 @@ export class Session {
   /** For the idle clock: when something was last asked, and how much is being asked now. */
   lastUsedMs = performance.now();
   requests = 0;
+  readonly limits = new SessionLimits();
   /** Whether whoever uses the session must create its sandbox anew; false when it was only stopped for idleness. */
   #isGone = true;
   #fence = 0;
@@ -87,6 +92,10 @@ export class Session {
   #recall(record: JournalRecord): void {
     if ('fence' in record) this.#fence = Math.max(this.#fence, record.fence);
     switch (record.type) {
+      case 'limit':
+      case 'limits_told':
+        this.limits.recall(record);
+        return;
       case 'session':
         this.uid = record.uid;
         return;
@@ -185,6 +194,7 @@ export class Session {
 
   /** The newest few ended calls keep their output in memory: it is about to be read. */
   finished(call: ProcessCall): void {
+    this.limits.told();
     this.#finished.push(call);
     if (this.#finished.length > KEPT_IN_MEMORY) this.#finished.shift()?.output.release();
   }
@@ -217,11 +227,12 @@ export class Session {
         if (refusal !== null) return refusal;
         const { network } = spec;
         if (network !== undefined) await this.#remember({ ...(this.spec ?? spec), network });
-        return { ...sandbox.info, reused: true };
+        return { ...sandbox.info, reused: true, ...this.limits.take(this.journal) };
       }
       await this.#remember(spec);
       const started = await this.#start(spec);
-      return isRefusal(started) ? started : { ...started.info, reused: false };
+      if (isRefusal(started)) return started;
+      return { ...started.info, reused: false, ...this.limits.take(this.journal) };
     });
   }
 
@@ -251,6 +262,7 @@ export class Session {
     if (isRefusal(started)) return started;
     this.sandbox = started;
     this.#isGone = false;
+    this.limits.began(started, spec.limits, () => void this.#outlive(started, spec.limits.lifetimeMs ?? 0));
     void started.link.ended.then((reason) => this.#ended(started, reason));
     for (const call of this.#calls.values())
       if (call.kind === 'edits' && call.outcome === null) await call.run(started, this.journal, true);
@@ -265,6 +277,7 @@ export class Session {
     }
     const why = sandbox.oomKills() > 0 ? `${reason}, after it had run out of memory` : reason;
     for (const call of this.#calls.values()) if (call.kind === 'process') call.lose(why, this.journal);
+    this.limits.ends(sandbox, this.journal);
     await sandbox.stop();
   }
 
@@ -274,7 +287,27 @@ export class Session {
       const sandbox = this.sandbox;
       this.sandbox = null;
       this.#isGone = why === 'destroyed';
-      if (sandbox !== null) await sandbox.stop();
+      if (sandbox === null) return;
+      this.limits.ends(sandbox, this.journal);
+      const { idleTimeMs } = this.spec?.limits ?? {};
+      if (why === 'idle' && idleTimeMs !== undefined)
+        this.limits.note('idle_time_ms', idleTimeMs, null, this.journal);
+      await sandbox.stop();
+    });
+  }
+
+  /** It has run for as long as it may: its calls are told why they end, and the next request starts another. */
+  #outlive(sandbox: RunningSandbox, lifetimeMs: number): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.sandbox !== sandbox) return;
+      this.sandbox = null;
+      this.limits.ends(sandbox, this.journal);
+      this.limits.note('lifetime_ms', lifetimeMs, null, this.journal);
+      const calls = [...this.#calls.values()].flatMap((call) =>
+        call.kind === 'process' ? call.outlive() : [],
+      );
+      await Promise.race([Promise.all(calls), delay(OUTLIVE_MS, null, { ref: false })]);
+      await sandbox.stop();
     });
   }
 

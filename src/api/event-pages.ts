@@ -30,6 +30,8 @@ export type EventQuery = {
 export type EventPage = { events: JsonObject[]; next: number | null };
 
 const windowSize = 500;
+/** Whoever reads backwards mostly wants the newest. */
+const newestWindowSize = 64;
 
 /** One request looks at no more events than this; a page may then be short, and says where to go on. */
 const maxScanned = 20_000;
@@ -49,10 +51,17 @@ export async function readEventPage(store: Reader, query: EventQuery): Promise<E
       if (view !== null && events.length === query.limit) return { events, next: last };
       last = event.seq;
       if (view !== null) events.push(view);
+      // Of a few types the next one may be the whole log away: whether there is one is the next page's to say.
+      if (query.types !== null && events.length === query.limit)
+        return { events, next: isEnd(query, last) ? null : last };
     }
     scanned += window.length;
   }
   return { events, next: last };
+}
+
+function isEnd({ order, head }: EventQuery, last: number): boolean {
+  return order === 'asc' ? last >= head : last <= 1;
 }
 
 async function readWindow(store: Reader, query: EventQuery, last: number): Promise<StoredEvent[]> {
@@ -60,7 +69,7 @@ async function readWindow(store: Reader, query: EventQuery, last: number): Promi
     const window = await store.read(query.session, last, windowSize);
     return window.filter((event) => event.seq <= query.head);
   }
-  const below = Math.max(0, last - 1 - windowSize);
+  const below = Math.max(0, last - 1 - (last > query.head ? newestWindowSize : windowSize));
   const window = await store.read(query.session, below, last - 1 - below);
   return window.toReversed();
 }

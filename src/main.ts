@@ -4,7 +4,7 @@
  */
 import path from 'node:path';
 import { storeChecks } from './engine/checks.ts';
-import { mintHostToken, readClusterSecret } from './link/secret.ts';
+import { mintGatewayToken, mintHostToken, readClusterSecret } from './link/secret.ts';
 import { defaultTenant } from './protocol/tenant.ts';
 import { openStoreOf } from './roles/parts.ts';
 import type { JoinedHostOptions } from './sandbox/host/run.ts';
@@ -24,6 +24,11 @@ export async function startHostRole(options: JoinedHostOptions) {
 /** For one host, or for all hosts that trust each other. */
 export function hostToken(clusterSecretFile: string, name: string | undefined): string {
   return mintHostToken(readClusterSecret(clusterSecretFile), name);
+}
+
+/** For the gateway beside the host of that name. */
+export function gatewayToken(clusterSecretFile: string, name: string): string {
+  return mintGatewayToken(readClusterSecret(clusterSecretFile), name);
 }
 
 /** The checks of a store that no server has open. Rejects with `StoreLocked` where one has. */

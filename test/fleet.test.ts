@@ -244,7 +244,7 @@ describe('a fleet', () => {
     await fleet.cli(urlOf(api), ['host-token', 'revoke', 'leaky', '--reason', 'left on a train']);
     await until(async () => (await connected(urlOf(api))) === before + 1, 'it is cut off by every engine');
     await until(
-      () => host.output().includes('the token of this host is refused'),
+      () => host.output().includes('the token of host-leaky is refused'),
       'no api tells it of engines',
     );
     const [first] = (await get<{ data: { info: { engine?: string } }[] }>(urlOf(api), '/v1/workers')).data;

@@ -3,7 +3,7 @@
  */
 import { HostLosses, type LostHost } from '../engine/host-losses.ts';
 import { HostTokens } from '../engine/host-tokens.ts';
-import { hostNameOf, whoProved } from '../link/secret.ts';
+import { gatewayNameOf, hostNameOf, whoProved } from '../link/secret.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { HostView } from '../sandbox/fleet/fleet.ts';
 import type { Store } from '../store/store.ts';
@@ -16,7 +16,7 @@ export type FleetDesk = {
   /** What is known of the tokens with which hosts join; null where none can. */
   tokens: Pick<HostTokens, 'revoked' | 'revoke'> | null;
   workers(): Promise<{ worker: string; info: JsonObject }[]>;
-  /** The engines to dial, for a host that proves itself; null for anybody else. */
+  /** The engines to dial, for a host or gateway that proves itself; null for anybody else. */
   join(authorization: string): Promise<string[] | null>;
 };
 
@@ -32,7 +32,7 @@ export function fleetDesk(store: Store, hosts: () => Promise<HostView[]>, secret
     workers: () => store.workers(),
     async join(authorization) {
       const identity = secret === null ? null : whoProved(secret, authorization, Date.now());
-      const name = identity === null ? null : hostNameOf(identity);
+      const name = identity === null ? null : (hostNameOf(identity) ?? gatewayNameOf(identity));
       if (name === null || (await tokens.isRevoked(name))) return null;
       return engineAddresses(store);
     },

@@ -1,5 +1,5 @@
 /**
- * `scriptorium host-token`: mints what a host needs to join, from the cluster secret, here: nothing is asked. `list` and
+ * `scriptorium host-token`: mints what a host, or the gateway beside it, needs to join, from the cluster secret, here: nothing is asked. `list` and
  * `revoke` ask a server.
  */
 import type { ExitCode } from './ending.ts';
@@ -8,16 +8,23 @@ import type { ServerOptions } from './server/connect.ts';
 import { connect } from './server/connect.ts';
 import type { Terminal } from './terminal/terminal.ts';
 
-export type HostTokenOptions = { clusterSecretFile?: string; name?: string };
+export type HostTokenOptions = { clusterSecretFile?: string; name?: string; gateway?: boolean };
 
 export async function hostToken(options: HostTokenOptions, terminal: Terminal): Promise<ExitCode> {
   if (options.clusterSecretFile === undefined)
     throw new Refused('a token is made from the secret of the fleet: --cluster-secret-file', {
       exitCode: exitCodes.usage,
     });
+  const { clusterSecretFile, name, gateway } = options;
+  if (gateway && name === undefined)
+    throw new Refused('a gateway has the name of the host beside it: --name', { exitCode: exitCodes.usage });
   const main = await import('../main.ts');
   try {
-    terminal.out(main.hostToken(options.clusterSecretFile, options.name));
+    const token =
+      gateway && name !== undefined
+        ? main.gatewayToken(clusterSecretFile, name)
+        : main.hostToken(clusterSecretFile, name);
+    terminal.out(token);
   } catch (error) {
     if ((error as Error).name !== 'BadSecret') throw error;
     throw new Refused((error as Error).message);

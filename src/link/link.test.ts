@@ -3,13 +3,17 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connect as tlsConnect } from 'node:tls';
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LinkLost, maxLinkLineBytes, RpcPeer } from './rpc.ts';
 import {
   BadSecret,
+  gatewayNameOf,
   hostNameOf,
   joinProof,
   keyOf,
+  keyOfPeer,
+  mintGatewayToken,
   mintHostToken,
   parseToken,
   readClusterSecret,
@@ -179,6 +183,40 @@ describe('a token', () => {
 
   it.each(['UPPER', '', 'a b', '../x', 'x'.repeat(60)])('is not minted for the name %j', (name) => {
     expect(() => mintHostToken(secret, name)).toThrow(BadSecret);
+  });
+
+  it('of a host opens no gateway’s link, and no other host’s, whatever they are called (S1)', () => {
+    const name = fc.stringMatching(/^[a-z0-9][a-z0-9-]{0,40}$/);
+    const tokens = fc.record({ kind: fc.constantFrom('host', 'gateway'), name });
+    const mintOf = ({ kind, name: of }: { kind: string; name: string }): Token =>
+      parseToken((kind === 'host' ? mintHostToken : mintGatewayToken)(secret, of)) as Token;
+    const isTheSame = fc.property(tokens, tokens, (one, other) => {
+      const [mine, theirs] = [mintOf(one), mintOf(other)];
+      const same = one.kind === other.kind && one.name === other.name;
+      expect(keyOfPeer(secret, theirs.identity)?.equals(mine.key)).toBe(same);
+      expect(hostNameOf(mine.identity)).toBe(one.kind === 'host' ? one.name : null);
+      expect(gatewayNameOf(mine.identity)).toBe(one.kind === 'gateway' ? one.name : null);
+    });
+    fc.assert(isTheSame, {
+      examples: [
+        [
+          { kind: 'host', name: 'gateway-a' },
+          { kind: 'gateway', name: 'a' },
+        ],
+      ],
+    });
+  });
+
+  it('of a host that says it is the gateway beside it is cut off before a word is read', async () => {
+    const links: string[] = [];
+    const onLink = (identity: string): void => void links.push(identity);
+    const server = await listenForLinks({ secret, host: '127.0.0.1', port: 0, onLink });
+    const to = { host: '127.0.0.1', port: server.port };
+    await expect(dialLink(to, { ...tokenOf('one'), identity: 'gateway-one' })).rejects.toThrow();
+    const own = parseToken(mintGatewayToken(secret, 'one')) as Token;
+    (await dialLink(to, own)).destroy();
+    expect(links).toEqual(['gateway-one']);
+    await server.close();
   });
 
   it('proves who holds it without showing the key, for a while', () => {

@@ -9,10 +9,15 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-/** What a process on a link may do follows from its identity: hosts offer sandboxes, apis ask for what engines know. */
+/**
+ * What a process on a link may do follows from its identity: hosts offer sandboxes, gateways are told secrets, apis ask for
+ * what engines know. Host and gateway of a machine have the same name and each a key of its own: what parses the words of
+ * sandboxes can never be told a secret (S1).
+ */
 export const apiIdentity = 'api';
 const hostPrefix = 'host-';
-const identityForm = /^(?:api|host-[a-z0-9][a-z0-9-]{0,40})$/;
+const gatewayPrefix = 'gateway-';
+const identityForm = /^(?:api|(?:host|gateway)-[a-z0-9][a-z0-9-]{0,40})$/;
 const keyForm = /^[A-Za-z0-9_-]{43}$/;
 /** Clocks of machines differ; a proof that is older opens nothing. */
 const proofAgeMs = 5 * 60_000;
@@ -57,21 +62,33 @@ export function keyOfPeer(secret: Buffer, identity: string): Buffer | null {
   return identityForm.test(identity) ? keyOf(secret, identity) : null;
 }
 
-export function hostIdentity(name: string): string | null {
-  const identity = hostPrefix + name;
-  return identityForm.test(identity) ? identity : null;
-}
-
 /** The name in a host's identity; null where it is another's. */
 export function hostNameOf(identity: string): string | null {
-  return identity.startsWith(hostPrefix) && identityForm.test(identity)
-    ? identity.slice(hostPrefix.length)
-    : null;
+  return nameIn(identity, hostPrefix);
+}
+
+/** The name in a gateway's identity, which is that of the host beside it; null where it is another's. */
+export function gatewayNameOf(identity: string): string | null {
+  return nameIn(identity, gatewayPrefix);
+}
+
+function nameIn(identity: string, prefix: string): string | null {
+  return identity.startsWith(prefix) && identityForm.test(identity) ? identity.slice(prefix.length) : null;
 }
 
 export function mintHostToken(secret: Buffer, name: string = randomBytes(5).toString('hex')): string {
-  const identity = hostIdentity(name);
-  if (identity === null) throw new BadSecret('a host is named with a-z, 0-9 and hyphens, at most 41 of them');
+  return mint(secret, hostPrefix, name);
+}
+
+/** For the gateway on the machine of the host of that name. */
+export function mintGatewayToken(secret: Buffer, name: string): string {
+  return mint(secret, gatewayPrefix, name);
+}
+
+function mint(secret: Buffer, prefix: string, name: string): string {
+  const identity = prefix + name;
+  if (!identityForm.test(identity))
+    throw new BadSecret('a host is named with a-z, 0-9 and hyphens, at most 41 of them');
   return `${identity}.${keyOf(secret, identity).toString('base64url')}`;
 }
 
@@ -81,7 +98,7 @@ export function parseToken(text: string): Token | null {
   return { identity, key: Buffer.from(key, 'base64url') };
 }
 
-/** What a host sends as `Authorization` when it asks an api whom to dial. */
+/** What a host or gateway sends as `Authorization` when it asks an api whom to dial. */
 export function joinProof(token: Token, nowMs: number): string {
   return `Scriptorium-Host ${token.identity}.${nowMs}.${macOf(token, nowMs).toString('base64url')}`;
 }

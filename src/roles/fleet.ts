@@ -9,7 +9,7 @@ import { HostLosses } from '../engine/host-losses.ts';
 import { HostTokens } from '../engine/host-tokens.ts';
 import { bothPreviews, LocalPreviews } from '../engine/preview-bus.ts';
 import { fleetKey } from '../guard/first-key.ts';
-import { hostNameOf, readClusterSecret } from '../link/secret.ts';
+import { apiIdentity, hostNameOf, readClusterSecret } from '../link/secret.ts';
 import { listenForLinks, showAddress } from '../link/tls.ts';
 import { attachHost } from '../sandbox/fleet/attach.ts';
 import { Fleet } from '../sandbox/fleet/fleet.ts';
@@ -102,7 +102,8 @@ async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
     ...{ secret, ...options.internal },
     onLink(identity, socket) {
       const name = hostNameOf(identity);
-      if (name === null) return answerApi(socket, { previews, workspaces, fleet });
+      if (identity === apiIdentity) return answerApi(socket, { previews, workspaces, fleet });
+      if (name === null) return void socket.destroy();
       const isRevoked = (of: string) => tokens.isRevoked(of);
       attachHost({ fleet, name, socket, isLost: (id) => losses.isLost(id), isRevoked }).then(
         (host) => 'refused' in host && onError(new Error(host.refused), 'host'),

@@ -4,6 +4,7 @@
  */
 import { chmodSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { Joining } from '../../link/join.ts';
 import { takeLock } from '../../link/lock.ts';
 import { hostNameOf, readToken, type Token } from '../../link/secret.ts';
 import { makeDurableDirectory } from '../../store/durable-files.ts';
@@ -11,7 +12,6 @@ import type { OperatorBind } from '../backend.ts';
 import { parseBind } from '../local/bubblewrap.ts';
 import { findCgroups, groupParents } from '../local/cgroup.ts';
 import { groupPrefix, Host } from './host.ts';
-import { Joining } from './join.ts';
 import { findPrograms } from './programs.ts';
 import { HostServer } from './server.ts';
 

@@ -1,6 +1,6 @@
 /**
- * A host's way into a fleet: it asks an api for the living engines and keeps a connection to each. It dials out only, so
- * it needs no open port, and it never sees the store.
+ * A host's or a gateway's way into a fleet: it asks an api for the living engines and keeps a connection to each. It dials
+ * out only, so it needs no open port, and it never sees the store.
  *
  * - S4: who answers is believed nothing but addresses: an engine proves itself on the link, or is not spoken to.
  * - Losing a connection, an engine or the api costs nothing that runs here; it is dialled again. Sessions wait for that: an
@@ -8,8 +8,8 @@
  *   alone for longer and longer.
  */
 import type { Socket } from 'node:net';
-import { joinProof, type Token } from '../../link/secret.ts';
-import { dialLink, parseAddress } from '../../link/tls.ts';
+import { joinProof, type Token } from './secret.ts';
+import { dialLink, parseAddress } from './tls.ts';
 
 export type JoinOptions = {
   /** http(s)://… of any api. */
@@ -94,7 +94,7 @@ export class Joining {
       signal: AbortSignal.timeout(answerMs),
     });
     const text = await response.text();
-    if (response.status === 401) throw new Error('the token of this host is refused');
+    if (response.status === 401) throw new Error(`the token of ${token.identity} is refused`);
     if (!response.ok) throw new Error(`the api answered ${response.status}`);
     const { engines } = JSON.parse(text) as { engines?: unknown };
     if (!Array.isArray(engines)) throw new Error('the api answered without engines');

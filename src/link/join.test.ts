@@ -3,9 +3,9 @@ import { createServer } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { mintHostToken, parseToken, type Token } from '../../link/secret.ts';
-import { listenForLinks } from '../../link/tls.ts';
 import { Joining } from './join.ts';
+import { mintHostToken, parseToken, type Token } from './secret.ts';
+import { listenForLinks } from './tls.ts';
 
 const secret = Buffer.from('0123456789abcdef0123456789abcdef');
 

@@ -15,10 +15,11 @@ import type { TokenUsage } from '../session/model-request.ts';
 import { requestOf } from '../session/render.ts';
 import type { Call, SessionState, Turn } from '../session/state.ts';
 import type { Tool } from '../tools/tool.ts';
+import { checkpointIntent, makeCheckpoint, restoreCheckpoint } from './act-checkpoint.ts';
 import { callModel, failureDrafts } from './act-model.ts';
 import { runTool, terminateOrphan } from './act-tool.ts';
 import { draft } from './draft.ts';
-import type { Emit, Hands } from './hands.ts';
+import type { Emit, Hands, Ready } from './hands.ts';
 import type { Shell } from './realize.ts';
 
 export type Facts = { drafts: Draft[]; settled?: { id: string; costMicros: number | null } };
@@ -99,7 +100,39 @@ export class Acts {
         return this.#cancel(effect.call.id) ? null : { start: this.#prepareTermination(effect.call) };
       case 'wait':
         return this.#fireTimer(effect, state);
+      case 'checkpoint':
+        return this.#prepareCheckpoint(state);
+      case 'restore':
+        return this.#underWay.has(effect.restoring.callId) ? null : { start: this.#prepareRestore(effect) };
     }
+  }
+
+  /** One that an earlier engine intended is asked for again by its id. */
+  #prepareCheckpoint(state: SessionState): Prepared | null {
+    const { mint } = this.#shell;
+    const { making } = state.checkpoints;
+    if (making && this.#underWay.has(making.id)) return null;
+    const { id, intents } = making
+      ? { id: making.id, intents: [] }
+      : checkpointIntent(state, mint, this.#shell.nowMs());
+    const perform: Started['perform'] = (now) =>
+      this.#track(id, false, async () => ({ drafts: await makeCheckpoint(this.#hands.disk, now, mint) }));
+    return { start: { intents, perform } };
+  }
+
+  #prepareRestore({ restoring }: Extract<ActEffect, { type: 'restore' }>): Started {
+    return {
+      intents: [],
+      perform: (now, emit) =>
+        this.#track(restoring.callId, false, async (_signal, isAbandoned) => {
+          const { mint } = this.#shell;
+          const carryUploads = (): Promise<Ready> => this.#hands.carryUploads(now, this.#shell, emit);
+          const act = { restoring, disk: this.#hands.disk, carryUploads, isAbandoned };
+          const drafts = await restoreCheckpoint(act, now, mint);
+          this.#hands.forget();
+          return { drafts };
+        }),
+    };
   }
 
   #fireTimer(effect: Extract<ActEffect, { type: 'wait' }>, state: SessionState): Prepared | null {

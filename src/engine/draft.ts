@@ -31,6 +31,7 @@ const internal = new Set<EventType>([
   'input.processed',
   'timer.set',
   'timer.fired',
+  'checkpoint.intent',
 ]);
 const operator = new Set<EventType>([
   'turn.started',
@@ -38,6 +39,10 @@ const operator = new Set<EventType>([
   'turn.ended',
   'sandbox.ready',
   'sandbox.failed',
+  'checkpoint.created',
+  'checkpoint.failed',
+  'checkpoint.removed',
+  'workspace.restored',
 ]);
 
 /**

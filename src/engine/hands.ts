@@ -10,6 +10,7 @@ import type { Draft, EventBodies, RepositoryPin } from '../session/events.ts';
 import { initialState, type SessionConfig, type SessionState } from '../session/state.ts';
 import type { Blobs, Claim } from '../store/store.ts';
 import type { ToolContext } from '../tools/tool.ts';
+import type { DiskAccess } from './act-checkpoint.ts';
 import { draft } from './draft.ts';
 import type { HostLosses } from './host-losses.ts';
 import type { SessionNetworks } from './network.ts';
@@ -59,6 +60,28 @@ export class Hands {
   contextFor(callId: string, cwd: string, signal: AbortSignal): ToolContext {
     const { stream: session, fence } = this.#claim;
     return { session, fence, callId, cwd, executor: this.#executor, signal };
+  }
+
+  /** What keeps the session's disk and puts it back. */
+  get disk(): DiskAccess {
+    const { stream: session, fence } = this.#claim;
+    const losses = this.#losses;
+    const isLost = async (error: HostAway): Promise<boolean> => (await losses?.isGivenUp(error)) ?? false;
+    return { executor: this.#executor, session, fence, isLost };
+  }
+
+  /** The disk is another now, and its sandbox gone: what is there is what the log says. */
+  forget(): void {
+    this.#isStarted = false;
+    this.#isReady = false;
+  }
+
+  /** Uploads are no part of a checkpoint: those of a fork are put into its own sandbox. */
+  async carryUploads(state: SessionState, shell: Shell, emit: Emit): Promise<Ready> {
+    const uploads = state.config?.uploads ?? [];
+    if (uploads.length === 0 || !state.sandbox.isReady) return { ok: true };
+    const ready = await this.ready(state, shell, emit);
+    return ready.ok ? await this.#carryAll(uploads) : ready;
   }
 
   /** Single-flight. Cheap when all is there: the host answers that the sandbox runs. */
@@ -150,10 +173,8 @@ export class Hands {
   }
 
   async #layOut(config: SessionConfig, state: SessionState, shell: Shell, emit: Emit): Promise<Ready> {
-    for (const upload of config.uploads) {
-      const carried = await this.#carry(upload.name, upload.blobSha256, upload.sizeBytes);
-      if (!carried.ok) return carried;
-    }
+    const uploaded = await this.#carryAll(config.uploads);
+    if (!uploaded.ok) return uploaded;
     const { repository } = config;
     if (!repository) {
       void emit([
@@ -210,6 +231,14 @@ export class Hands {
     }
   }
 
+  async #carryAll(uploads: SessionConfig['uploads']): Promise<Ready> {
+    for (const upload of uploads) {
+      const carried = await this.#carry(upload.name, upload.blobSha256, upload.sizeBytes);
+      if (!carried.ok) return carried;
+    }
+    return { ok: true };
+  }
+
   async #carry(name: string, sha256: string, sizeBytes: number): Promise<Ready> {
     const { stream: session, fence, organization } = this.#claim;
     for (let offset = 0; offset === 0 || offset < sizeBytes; offset += pieceBytes) {
@@ -231,6 +260,9 @@ function shown(info: SandboxInfo): JsonObject {
     own_uid: info.ownUid !== null,
     network: info.network,
     warnings: info.warnings,
+    ...(info.disk === undefined
+      ? {}
+      : { disk: { driver: info.disk.driver, limit_bytes: info.disk.limitBytes } }),
     ...(info.host === undefined ? {} : { host: info.host }),
   };
 }

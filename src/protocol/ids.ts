@@ -18,6 +18,7 @@ export const idPrefixes = {
   modelCall: 'mcall_',
   worker: 'wrkr_',
   timer: 'tmr_',
+  checkpoint: 'ckpt_',
   organization: 'org_',
   project: 'proj_',
 } as const;

@@ -5,7 +5,7 @@
 import { decide } from './decide.ts';
 import type { Draft } from './events.ts';
 import type { SessionState } from './state.ts';
-import { blockers, isBlocked } from './state.ts';
+import { blockers, initialState, isBlocked } from './state.ts';
 
 export type InputEvent = Extract<
   Draft,
@@ -56,7 +56,8 @@ export function accept(state: SessionState, input: InputEvent): Acceptance {
  */
 export function beginsWork(state: SessionState): boolean {
   if (state.status !== 'idle' || state.interrupts.length > 0 || blockers(state).length > 0) return false;
-  return decide(state).length > 0;
+  // A checkpoint is no work of the session's own.
+  return decide({ ...state, checkpoints: initialState.checkpoints }).length > 0;
 }
 
 function acceptConfirmation(state: SessionState, id: string): Acceptance {

@@ -27,6 +27,11 @@ export class AppendOnly<T> implements Iterable<T> {
     return new AppendOnly(items, this.length + added.length);
   }
 
+  /** The first `length` items: this list as it was. */
+  take(length: number): AppendOnly<T> {
+    return length >= this.length ? this : new AppendOnly(this.#items, length);
+  }
+
   at(index: number): T | undefined {
     if (index < 0) index += this.length;
     return index < this.length ? this.#items[index] : undefined;

@@ -9,6 +9,8 @@
  * - L5: a response is published (and guarded) before anything of it runs; what needs approval waits for it.
  * - Two messages are two turns in order, never two loops (delivery: queue); `steer` is heard at the next boundary.
  */
+
+import { isDue } from './checkpoint-policy.ts';
 import type { Call, SessionState, Turn } from './state.ts';
 import { blockers } from './state.ts';
 
@@ -36,7 +38,13 @@ export type ActEffect =
   | { type: 'cancel_model'; callId: string; turn: Turn }
   | { type: 'run_tool'; call: Call }
   | { type: 'cancel_tool'; call: Call }
-  | { type: 'wait'; timerId: string; until: string };
+  | { type: 'wait'; timerId: string; until: string }
+  /** Keep the workspace as it is at the end of the last turn. The session goes on meanwhile, but for its sandbox. */
+  | { type: 'checkpoint' }
+  /** Put a checkpoint in place of the workspace. */
+  | { type: 'restore'; restoring: Restoring };
+
+type Restoring = NonNullable<SessionState['checkpoints']['restoring']>;
 
 export type Effect = RecordEffect | ActEffect;
 
@@ -47,6 +55,8 @@ const actTypes = new Set<Effect['type']>([
   'run_tool',
   'cancel_tool',
   'wait',
+  'checkpoint',
+  'restore',
 ]);
 
 export function isAct(effect: Effect): effect is ActEffect {
@@ -55,8 +65,27 @@ export function isAct(effect: Effect): effect is ActEffect {
 
 /** Either one record, or all acts that may be under way at once, or nothing: then the session rests. */
 export function decide(state: SessionState): Effect[] {
-  const { turn } = state;
   if (!state.config || state.isDeleted || state.isArchived || state.status === 'terminated') return [];
+  const { making, restoring } = state.checkpoints;
+  if (restoring) {
+    // No turn is open: that is when one is asked for. What is sent meanwhile waits.
+    if (state.interrupts.length > 0) return interrupted(state, null);
+    return [making ? { type: 'checkpoint' } : { type: 'restore', restoring }];
+  }
+  // Before the next turn begins, or its position would be lost; only its intent is waited for.
+  if (isDue(state)) return [{ type: 'checkpoint' }];
+  return making ? besideCheckpoint(decideTurn(state)) : decideTurn(state);
+}
+
+/** Nothing begins in the sandbox while it is being kept. */
+function besideCheckpoint(effects: Effect[]): Effect[] {
+  const first = effects[0];
+  if (first && !isAct(first)) return effects;
+  return [...effects.filter(({ type }) => type !== 'run_tool'), { type: 'checkpoint' }];
+}
+
+function decideTurn(state: SessionState): Effect[] {
+  const { turn } = state;
   if (turn?.response) return [{ type: 'publish', turn }];
   if (state.interrupts.length > 0) return interrupted(state, turn);
   if (!turn) {

@@ -184,6 +184,33 @@ export type EventBodies = {
   'sandbox.started': { P: JsonObject; X: null };
   'sandbox.ready': { P: { repository: JsonObject | null }; X: { baseCommit: string | null } };
   'sandbox.failed': { P: { message: string }; X: null };
+  /** The environment's layer is made, or found; before the first sandbox that has it. */
+  'environment.build_started': { P: { base: string; packages: JsonObject }; X: null };
+  /** The session has this layer from now on. */
+  'environment.build_finished': {
+    P: {
+      digest: string;
+      size_bytes: number;
+      files: number;
+      packages: number;
+      reused: boolean;
+      duration_ms: number;
+      notes: string[];
+    };
+    X: null;
+  };
+  'environment.build_failed': {
+    P: {
+      step: string | null;
+      command: string | null;
+      exit_code: number | null;
+      output: string;
+      message: string;
+    };
+    X: null;
+  };
+  /** What lies below the layer is not what it was built on. */
+  'environment.drifted': { P: { digest: string; message: string }; X: null };
   /**
    * S2: what the gateway let through or not, summed over a moment. An observation from outside (L3): unfenced, once per
    * (gateway, number).
@@ -209,9 +236,48 @@ export type EventBodies = {
     };
     X: null;
   };
+  // ---- checkpoints: the workspace as it was at an event, and ways back to it
+  /** An input: somebody wants one at the end of the turn, or now. */
+  'checkpoint.requested': { P: { checkpoint_id: string }; X: null };
+  /** L5: durable before the host is asked; the id is the host's name for it, so asking again makes no second one. */
+  'checkpoint.intent': {
+    P: { checkpoint_id: string; at_event_id: string; reason: CheckpointReason };
+    X: null;
+  };
+  'checkpoint.created': {
+    P: {
+      checkpoint_id: string;
+      at_event_id: string;
+      reason: CheckpointReason;
+      driver: string;
+      size_bytes: number | null;
+      files: number | null;
+      took_ms: number;
+      made_at: string;
+    };
+    X: null;
+  };
+  'checkpoint.failed': { P: { checkpoint_id: string; at_event_id: string; message: string }; X: null };
+  'checkpoint.removed': { P: { checkpoint_id: string; because: 'requested' | 'superseded' }; X: null };
+  /** An input: back to a checkpoint. Its id is the host's call id. */
+  'session.rollback_requested': { P: { checkpoint_id: string }; X: null };
+  /** From here on the session is what it was at `at_event_id`; what came after stays in the log and is not shown to the model. */
+  'session.rolled_back': { P: { checkpoint_id: string; at_event_id: string }; X: null };
+  'session.rollback_failed': { P: { checkpoint_id: string; message: string }; X: null };
+  /** Ends the part of a log that was copied from another session's; what follows is this session's own. */
+  'session.forked': {
+    P: { from_session_id: string; at_event_id: string; checkpoint_id: string };
+    /** The session's own copies of the parent's files, in place of those that `session.created` names. */
+    X: { resources: JsonObject[] };
+  };
+  /** A fork has its workspace. */
+  'workspace.restored': { P: { checkpoint_id: string; from_session_id: string }; X: null };
   /** The machine that held the workspace is given up; the next tool call begins with the workspace as it was given. */
   workspace_lost: { P: { host: string; message: string }; X: null };
 };
+
+/** At the end of a turn by itself, or because somebody asked. */
+export type CheckpointReason = 'turn_end' | 'requested';
 
 export type EventType = keyof EventBodies;
 

@@ -9,6 +9,7 @@
 import type { ContentBlock } from '../protocol/content.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { Draft, EventBodies } from './events.ts';
+import { applyCheckpoint, atRest, touched } from './fold-checkpoints.ts';
 import type { HistoryItem, TokenUsage } from './model-request.ts';
 import type { Call, NetworkAnswer, SessionState, Turn } from './state.ts';
 import { initialState } from './state.ts';
@@ -35,13 +36,10 @@ function apply(state: SessionState, event: Folded): SessionState {
       return event.public.title === undefined ? state : { ...state, title: event.public.title };
     case 'session.status_running':
       return { ...state, status: 'running', stopReason: null, stopDetails: null };
-    case 'session.status_idle':
-      return {
-        ...state,
-        status: 'idle',
-        stopReason: event.public.stop_reason,
-        stopDetails: event.public.stop_details,
-      };
+    case 'session.status_idle': {
+      const { stop_reason: stopReason, stop_details: stopDetails } = event.public;
+      return atRest({ ...state, status: 'idle', stopReason, stopDetails }, event);
+    }
     case 'session.status_rescheduled':
       return { ...state, status: 'rescheduling' };
     case 'session.status_terminated':
@@ -53,13 +51,16 @@ function apply(state: SessionState, event: Folded): SessionState {
     case 'sandbox.started':
       return {
         ...state,
-        sandbox: { ...state.sandbox, isStarted: true, hostId: hostOf(state, event.public) },
+        sandbox: {
+          ...state.sandbox,
+          ...{ isStarted: true, hostId: hostOf(state, event.public), diskDriver: driverOf(event.public) },
+        },
       };
-    case 'workspace_lost':
-      return { ...state, sandbox: initialState.sandbox, cwd: initialState.cwd };
+    case 'environment.build_finished':
+      return { ...state, sandbox: { ...state.sandbox, layer: event.public.digest } };
     case 'sandbox.ready':
       return {
-        ...state,
+        ...touched(state),
         sandbox: {
           ...state.sandbox,
           isStarted: true,
@@ -68,13 +69,19 @@ function apply(state: SessionState, event: Folded): SessionState {
         },
       };
     default:
-      return applyInput(state, event);
+      return applyCheckpoint(state, event) ?? applyInput(state, event);
   }
 }
 
 /** Logs of before there were fleets name no host. */
 function hostOf(state: SessionState, started: JsonObject): string | null {
   return typeof started.host === 'string' ? started.host : state.sandbox.hostId;
+}
+
+/** Null where the host does not say how it keeps disks. */
+function driverOf({ disk }: JsonObject): string | null {
+  const driver = typeof disk === 'object' && disk !== null && !Array.isArray(disk) ? disk.driver : null;
+  return typeof driver === 'string' ? driver : null;
 }
 
 function applyInput(state: SessionState, event: Folded): SessionState {
@@ -162,8 +169,11 @@ function applyModel(state: SessionState, turn: Turn, event: Folded): SessionStat
       return { ...state, calls: [...state.calls, callOf(state, event)] };
     case 'span.model_request_end':
       return applySpanEnd(state, event.public);
-    case 'intent':
-      return withCall(state, event.public.tool_use_id, (call) => ({ ...call, isIntended: true }));
+    case 'intent': {
+      const { tool_use_id } = event.public;
+      const next = withCall(state, tool_use_id, (call) => ({ ...call, isIntended: true }));
+      return next.calls.some(({ id, isPure }) => id === tool_use_id && !isPure) ? touched(next) : next;
+    }
     case 'agent.tool_result': {
       const { tool_use_id, content, is_error } = event.public;
       const resolved = resolve(state, tool_use_id, content, is_error);

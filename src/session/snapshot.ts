@@ -11,7 +11,7 @@ import type { Call, SessionState, Turn } from './state.ts';
  * Raise it whenever `fold` gives another state for a log than it did: a new member, another meaning, an event that it
  * took no notice of before. Snapshots of other readers are not read.
  */
-export const snapshotReader = 2;
+export const snapshotReader = 3;
 
 /** The members of a state. One that is added stops this file from compiling: raise `snapshotReader` with it. */
 const stateMembers: Record<keyof SessionState, true> = {
@@ -30,6 +30,7 @@ const stateMembers: Record<keyof SessionState, true> = {
   history: true,
   cwd: true,
   sandbox: true,
+  checkpoints: true,
   networkAnswers: true,
   usage: true,
   costMicros: true,
@@ -40,6 +41,18 @@ const sandboxMembers: Record<keyof SessionState['sandbox'], true> = {
   isReady: true,
   hostId: true,
   baseCommit: true,
+  diskDriver: true,
+  layer: true,
+};
+
+const checkpointMembers: Record<keyof SessionState['checkpoints'], true> = {
+  kept: true,
+  position: true,
+  isTouched: true,
+  requests: true,
+  making: true,
+  restoring: true,
+  failed: true,
 };
 
 const turnMembers: Record<keyof Turn, true> = {
@@ -77,8 +90,9 @@ export function encodeState(state: SessionState): JsonObject {
 
 /** Null where it is not a state as this release knows it. */
 export function decodeState(json: JsonObject): SessionState | null {
-  const { history, calls, queue, interrupts, turn, sandbox, seq } = json;
+  const { history, calls, queue, interrupts, turn, sandbox, checkpoints, seq } = json;
   if (!hasJust(json, stateMembers) || !hasJust(sandbox, sandboxMembers)) return null;
+  if (!hasJust(checkpoints, checkpointMembers)) return null;
   if (typeof seq !== 'number' || !Array.isArray(queue) || !Array.isArray(interrupts)) return null;
   if (turn !== null && !hasJust(turn, turnMembers)) return null;
   if (!Array.isArray(calls) || !calls.every((call) => hasJust(call, callMembers))) return null;

@@ -4,7 +4,7 @@
 import type { ContentBlock } from '../protocol/content.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import { AppendOnly } from './append-only.ts';
-import type { Delivery, EventBodies, StopDetails, StopReason } from './events.ts';
+import type { CheckpointReason, Delivery, EventBodies, StopDetails, StopReason } from './events.ts';
 import type { HistoryItem, TokenUsage } from './model-request.ts';
 import { noUsage } from './model-request.ts';
 
@@ -55,6 +55,56 @@ export type Turn = {
   owesModel: boolean;
 };
 
+/** `hostId` is where its disk is: a workspace is on one machine. `diskDriver` is how checkpoints are made there. */
+export type SandboxState = {
+  isStarted: boolean;
+  isReady: boolean;
+  hostId: string | null;
+  baseCommit: string | null;
+  diskDriver: string | null;
+  /** Digest of the environment's layer, once it was built or found. */
+  layer: string | null;
+};
+
+/** The end of a turn: the log's event and sequence, and what the session was there. */
+export type Mark = {
+  id: string;
+  reason: CheckpointReason;
+  eventId: string;
+  seq: number;
+  historyLength: number;
+  cwd: string;
+  sandbox: SandboxState;
+};
+
+/** A checkpoint that its host has. */
+export type KeptCheckpoint = Mark & {
+  driver: string;
+  sizeBytes: number | null;
+  files: number | null;
+  tookMs: number;
+  madeAt: string;
+  /** False where a rollback left it: it can be forked from, and not be gone back to. */
+  isOnLine: boolean;
+};
+
+export type Checkpoints = {
+  /** Oldest first. */
+  kept: readonly KeptCheckpoint[];
+  /** The newest event that the session can be returned to; null before the first turn has ended. */
+  position: { eventId: string; seq: number } | null;
+  /** Something may have changed the workspace since the last checkpoint. */
+  isTouched: boolean;
+  /** Asked for and not begun, by id. */
+  requests: readonly string[];
+  /** Intended; its outcome is not in the log yet. */
+  making: Mark | null;
+  /** The workspace is about to become that of a checkpoint, of this session or (a fork) of another. */
+  restoring: { callId: string; checkpoint: string; fromSession: string | null } | null;
+  /** The latest that could not be made. */
+  failed: readonly { id: string; message: string }[];
+};
+
 export type SessionState = {
   seq: number;
   config: SessionConfig | null;
@@ -71,8 +121,8 @@ export type SessionState = {
   calls: Call[];
   history: AppendOnly<HistoryItem>;
   cwd: string;
-  /** `hostId` is where its disk is: a workspace is on one machine. */
-  sandbox: { isStarted: boolean; isReady: boolean; hostId: string | null; baseCommit: string | null };
+  sandbox: SandboxState;
+  checkpoints: Checkpoints;
   /** What people said about hosts, in order; the last word on one counts. */
   networkAnswers: readonly NetworkAnswer[];
   usage: TokenUsage;
@@ -95,7 +145,16 @@ export const initialState: SessionState = {
   calls: [],
   history: AppendOnly.empty(),
   cwd: '/workspace',
-  sandbox: { isStarted: false, isReady: false, hostId: null, baseCommit: null },
+  sandbox: { isStarted: false, isReady: false, hostId: null, baseCommit: null, diskDriver: null, layer: null },
+  checkpoints: {
+    kept: [],
+    position: null,
+    isTouched: false,
+    requests: [],
+    making: null,
+    restoring: null,
+    failed: [],
+  },
   networkAnswers: [],
   usage: noUsage,
   costMicros: 0,

@@ -20,6 +20,8 @@ export type SessionSummary = {
   /** Absent where there are none. */
   vault_ids?: string[];
   thread_id: string;
+  /** Absent where the session is no fork. */
+  forked_from?: { session_id: string; event_id: string; checkpoint_id: string };
   resources: JsonObject[];
   usage: {
     input_tokens: number;
@@ -78,6 +80,8 @@ function changeBy(before: SessionSummary, event: Seen): Partial<SessionSummary> 
   switch (event.type) {
     case 'session.created':
       return created(event);
+    case 'session.forked':
+      return forked(event);
     case 'session.updated':
       return updated(before, event.public);
     case 'session.status_running':
@@ -120,6 +124,20 @@ function created(event: Seen): Partial<SessionSummary> {
     thread_id: String(config.thread ?? ''),
     resources: (config.resources ?? []) as JsonObject[],
     created_at: event.time,
+  };
+}
+
+/** What the copied part of the log has spent is the parent's. */
+function forked({ time, public: from, private: own }: Seen): Partial<SessionSummary> {
+  const { usage, cost_micros, active_ms, running_since, pending } = empty;
+  return {
+    ...{ usage, cost_micros, active_ms, running_since, pending, created_at: time },
+    resources: (own?.resources ?? []) as JsonObject[],
+    forked_from: {
+      session_id: String(from.from_session_id),
+      event_id: String(from.at_event_id),
+      checkpoint_id: String(from.checkpoint_id),
+    },
   };
 }
 

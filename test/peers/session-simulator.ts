@@ -10,12 +10,14 @@ import { realize } from '../../src/engine/realize.ts';
 import { decide as guard } from '../../src/guard/guard.ts';
 import { renderRequest } from '../../src/model/openai-responses/request.ts';
 import { accept, type InputEvent } from '../../src/session/accept.ts';
+import { superseded } from '../../src/session/checkpoint-policy.ts';
 import { type ActEffect, decide, isAct } from '../../src/session/decide.ts';
 import type { Draft, PinnedTool } from '../../src/session/events.ts';
 import { type Folded, fold } from '../../src/session/fold.ts';
+import { rollbackTarget } from '../../src/session/fold-checkpoints.ts';
 import { noUsage, type OutputItem } from '../../src/session/model-request.ts';
 import { requestOf } from '../../src/session/render.ts';
-import { blockers, initialState, type SessionState } from '../../src/session/state.ts';
+import { blockers, initialState, type KeptCheckpoint, type SessionState } from '../../src/session/state.ts';
 
 /** Numbers that decide everything that is left open; the test draws them. */
 export type Choose = (below: number) => number;
@@ -42,9 +44,10 @@ export class Simulator {
   /** Towards the end the model only talks: drawn from few choices, it could go on for ever. */
   #isSettling = false;
 
-  constructor(choose: Choose) {
+  constructor(choose: Choose, past?: Draft[], ids = 0) {
     this.#choose = choose;
-    this.#append([this.#created()]);
+    this.#ids = ids;
+    this.#append(past ?? [this.#created()]);
   }
 
   readonly shell: Shell = {
@@ -101,6 +104,7 @@ export class Simulator {
     const id = `sevt_in${++this.#ids}`;
     const waiting = blockers(this.state);
     const target = waiting.length > 0 ? waiting[this.#choose(waiting.length)] : undefined;
+    if (this.#choose(8) === 0 && this.askOfCheckpoints(id)) return;
     const kind = this.#choose(target ? 6 : 3);
     if (kind === 0 || kind === 1) {
       const delivery = this.#choose(3) === 0 ? ('steer' as const) : ('queue' as const);
@@ -123,6 +127,36 @@ export class Simulator {
       const answer = { custom_tool_use_id: target.id, content: [{ type: 'text' as const, text: 'answer' }] };
       this.input({ ...blank('user.custom_tool_result', id), public: answer, private: null } as InputEvent);
     }
+  }
+
+  /** As the API does it; true where something was asked: a rollback only where the session rests, and to a checkpoint that it can go back to. */
+  askOfCheckpoints(id: string): boolean {
+    const { kept } = this.state.checkpoints;
+    const checkpoint_id = kept[this.#choose(Math.max(1, kept.length))]?.id;
+    const isResting = this.state.queue.length === 0 && this.state.interrupts.length === 0;
+    const isRollback = this.#choose(2) === 0 && isResting && checkpoint_id !== undefined;
+    if (isRollback && rollbackTarget(this.state, checkpoint_id) === null) return false;
+    this.#append([
+      (isRollback
+        ? { ...blank('session.rollback_requested', id), public: { checkpoint_id }, private: null }
+        : {
+            ...blank('checkpoint.requested', id),
+            public: { checkpoint_id: `ckpt_${id}` },
+            private: null,
+          }) as Draft,
+    ]);
+    return true;
+  }
+
+  /** Another session that begins where this one was at a checkpoint, as the API makes it. */
+  fork(at: KeptCheckpoint, choose: Choose): Simulator {
+    const copy = this.log.slice(0, at.seq);
+    const forked = {
+      ...blank('session.forked', `sevt_forked${at.id}`),
+      public: { from_session_id: 'sesn_simulated', at_event_id: at.eventId, checkpoint_id: at.id },
+      private: { resources: [] },
+    } as Draft;
+    return new Simulator(choose, [...copy, forked], this.#ids);
   }
 
   /** kill -9: nothing under way is known to anyone any more. */
@@ -161,7 +195,59 @@ export class Simulator {
         this.#clockMs = Date.parse(effect.until);
         this.#append([draft(this.shell.mint, this.state, 'timer.fired', { timer_id: effect.timerId }, {})]);
         return true;
+      case 'checkpoint':
+        return this.#checkpoint(effect);
+      case 'restore':
+        if (this.underWay.has(effect.restoring.callId)) return false;
+        this.underWay.set(effect.restoring.callId, effect);
+        return true;
     }
+  }
+
+  #checkpoint(effect: ActEffect): boolean {
+    const { making, requests, position } = this.state.checkpoints;
+    const id = making?.id ?? requests[0] ?? `ckpt_${++this.#ids}`;
+    if (this.underWay.has(id)) return false;
+    const reason = requests.includes(id) ? ('requested' as const) : ('turn_end' as const);
+    const intent = { checkpoint_id: id, at_event_id: position?.eventId ?? '', reason };
+    if (!making)
+      this.#append([draft(this.shell.mint, this.state, 'checkpoint.intent', intent, { call: id })]);
+    this.underWay.set(id, effect);
+    return true;
+  }
+
+  #checkpointed(id: string): void {
+    const { making } = this.state.checkpoints;
+    if (!making) throw new Error(`${id} ended and was not begun`);
+    const said = { checkpoint_id: id, at_event_id: making.eventId };
+    const mint = this.shell.mint;
+    if (this.#choose(4) === 0) {
+      this.#append([draft(mint, this.state, 'checkpoint.failed', { ...said, message: 'full' }, {})]);
+      return;
+    }
+    const cost = { driver: 'btrfs', size_bytes: null, files: null, took_ms: 5, made_at: 'now' };
+    const gone = superseded(this.state).map((checkpoint_id) =>
+      draft(mint, this.state, 'checkpoint.removed', { checkpoint_id, because: 'superseded' as const }, {}),
+    );
+    const made = { ...said, ...cost, reason: making.reason };
+    this.#append([...gone, draft(mint, this.state, 'checkpoint.created', made, {})]);
+  }
+
+  #restored({ checkpoint, fromSession }: NonNullable<SessionState['checkpoints']['restoring']>): void {
+    const { mint } = this.shell;
+    const checkpoint_id = checkpoint;
+    if (fromSession !== null) {
+      const restored = { checkpoint_id, from_session_id: fromSession };
+      this.#append([draft(mint, this.state, 'workspace.restored', restored, {})]);
+      return;
+    }
+    const at_event_id = rollbackEvent(this.state, checkpoint);
+    if (at_event_id === null || this.#choose(4) === 0) {
+      const failed = { checkpoint_id, message: 'gone' };
+      this.#append([draft(mint, this.state, 'session.rollback_failed', failed, {})]);
+      return;
+    }
+    this.#append([draft(mint, this.state, 'session.rolled_back', { checkpoint_id, at_event_id }, {})]);
   }
 
   #callModel(effect: Extract<ActEffect, { type: 'call_model' }>): boolean {
@@ -203,6 +289,10 @@ export class Simulator {
   #runTool(effect: Extract<ActEffect, { type: 'run_tool' }>): boolean {
     const { call } = effect;
     if (this.underWay.has(call.id)) return false;
+    if (!this.state.sandbox.isStarted) {
+      const started = { isolation: 'bubblewrap', disk: { driver: 'btrfs', limit_bytes: null } };
+      this.#append([draft(this.shell.mint, this.state, 'sandbox.started', started, {})]);
+    }
     if (!call.isIntended) {
       const extra = { call: call.id, private: { inputSha256: '' } };
       this.#append([
@@ -222,7 +312,9 @@ export class Simulator {
     const act = key === undefined ? undefined : this.underWay.get(key);
     if (key === undefined || !act) return false;
     this.underWay.delete(key);
-    if (act.type === 'run_tool') this.#result(key, this.#choose(4) === 0);
+    if (act.type === 'checkpoint') this.#checkpointed(key);
+    else if (act.type === 'restore') this.#restored(act.restoring);
+    else if (act.type === 'run_tool') this.#result(key, this.#choose(4) === 0);
     else if (act.type === 'await_model') this.#answer(key, act.turn.model?.startId ?? '');
     return true;
   }
@@ -298,6 +390,10 @@ export class Simulator {
     for (let i = 0; i < maxSteps; i++) if (!this.step()) return;
     throw new Error('the session does not come to rest');
   }
+}
+
+function rollbackEvent(state: SessionState, checkpoint: string): string | null {
+  return state.checkpoints.kept.find(({ id, isOnLine }) => id === checkpoint && isOnLine)?.eventId ?? null;
 }
 
 export function requestHash(state: SessionState): string {

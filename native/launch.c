@@ -4,11 +4,13 @@
  *   launch [--mounts FILE] [--cgroup FILE]… [--rlimit NAME=VALUE]…
  *          [--stage DIR (--bind|--ro-bind|--own-bind FROM NAME)…] [--uid N] [--owner N]
  *          [--supervisor N] [--die-with-parent] [--seccomp FD] [--filter gvisor|gvisor-root] [--folder FD DIR]
- *          [--join FD]… [--keep FD]… -- PROGRAM ARGUMENT…
+ *          [--join-of PID UID] [--keep FD]… -- PROGRAM ARGUMENT…
  *                               --mounts enters the mount namespace FILE, where disks are mounted; --own-bind shows
- *                               what --owner has on disk as owned by --uid; --folder opens DIR at FD before the uid changes; --join enters the namespace that FD is
+ *                               what --owner has on disk as owned by --uid; --folder opens DIR at FD before the uid changes; --join-of enters the namespaces of a process of that user
  *                               a file of (a user namespace only without --uid); --supervisor makes a user namespace of
  *                               that uid and --uid (launch-users.h); --filter installs what --seccomp hands to bwrap
+ *   launch --confined PROGRAM ARGUMENT…   the host itself: as root, but without the rights to look into other processes or to change
+ *                               the kernel, for good; environment and descriptors stay
  *   launch --hold-lock FILE [DIR PREFIX]…    locks FILE, says "locked", holds it until stdin ends (Node has no flock),
  *                               then removes the cgroups PREFIX* of each DIR
  *   launch --remove DIR         removes a session's disk (launch-remove.h)
@@ -23,6 +25,7 @@
 #include "launch-remove.h"
 #include "launch-users.h"
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -99,10 +102,26 @@ static void place_folder(int at, const char *folder) {
   if (fd != at && (dup2(fd, at) < 0 || close(fd) < 0)) refuse("cannot place", folder);
 }
 
-static void join(const char *text) {
-  int fd = (int)number_of(text);
-  if (setns(fd, 0) < 0) refuse("cannot join the namespace of descriptor", text);
-  close(fd);
+/*
+ * The namespaces of a holder, looked up as its own user: the host has no right to look into processes of others, for one
+ * of them is the gateway (S1). Root joins the network alone; anybody else needs the rights that only the user namespace gives.
+ */
+static void join_of(const char *holder, const char *user) {
+  static const char *const kinds[] = {"user", "net"};
+  int opened[2], is_root = geteuid() == 0, first = is_root ? 1 : 0;
+  uid_t uid = (uid_t)number_of(user);
+  if (is_root && (setegid(uid) < 0 || seteuid(uid) < 0)) refuse("cannot look as", user);
+  for (int i = first; i < 2; i++) {
+    char file[64];
+    snprintf(file, sizeof file, "/proc/%ld/ns/%s", number_of(holder), kinds[i]);
+    opened[i] = open(file, O_RDONLY | O_CLOEXEC);
+    if (opened[i] < 0) refuse("cannot look up the namespaces of", holder);
+  }
+  if (is_root && (seteuid(0) < 0 || setegid(0) < 0)) refuse("cannot be root again after", user);
+  for (int i = first; i < 2; i++) {
+    if (setns(opened[i], 0) < 0) refuse("cannot join the namespaces of", holder);
+    close(opened[i]);
+  }
 }
 
 static void join_mounts(const char *file) {
@@ -182,6 +201,18 @@ static enum kernel kernel_of(const char *name) {
   refuse("no such filter", name);
 }
 
+/* S1: what reads a hostile guest's words must not be able to read the gateway's memory, even when it is led astray. */
+static _Noreturn void become_confined(char **argv) {
+  static const int never[] = {CAP_SYS_PTRACE, CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_BOOT, CAP_SYSLOG, CAP_AUDIT_CONTROL,
+                              CAP_MAC_ADMIN, CAP_MAC_OVERRIDE, 38 /* PERFMON */, 39 /* BPF */, 40 /* CHECKPOINT_RESTORE */};
+  /* Of those that the kernel knows; what cannot be given up would be believed to be gone (S4). */
+  for (size_t i = 0; i < sizeof never / sizeof *never && geteuid() == 0; i++)
+    if (prctl(PR_CAPBSET_READ, never[i], 0, 0, 0) == 1 && prctl(PR_CAPBSET_DROP, never[i], 0, 0, 0) < 0)
+      refuse("cannot give up", "a capability");
+  execv(argv[0], argv);
+  refuse("cannot start", argv[0]);
+}
+
 static int probe_seccomp(void) {
   unsigned short length = install_filter(ON_LINUX);
   if (socket(40 /* AF_VSOCK */, SOCK_STREAM, 0) >= 0 || errno != EAFNOSUPPORT) return 1;
@@ -220,7 +251,7 @@ static int read_arguments(int argc, char **argv, struct plan *plan) {
     else if (takes(argv, i, "--owner", 1, argc)) plan->owner = number_of(argv[++i]);
     else if (takes(argv, i, "--mounts", 1, argc)) join_mounts(argv[++i]);
     else if (takes(argv, i, "--keep", 1, argc)) keep(argv[++i]);
-    else if (takes(argv, i, "--join", 1, argc)) join(argv[++i]);
+    else if (takes(argv, i, "--join-of", 2, argc)) join_of(argv[i + 1], argv[i + 2]), i += 2;
     else if (takes(argv, i, "--folder", 2, argc)) place_folder(keep(argv[i + 1]), argv[i + 2]), i += 2;
     else if (takes(argv, i, "--seccomp", 1, argc)) provide_filter(keep(argv[++i]));
     else if (takes(argv, i, "--bind", 2, argc) || takes(argv, i, "--ro-bind", 2, argc) ||
@@ -239,6 +270,7 @@ static int read_arguments(int argc, char **argv, struct plan *plan) {
 }
 
 int main(int argc, char **argv) {
+  if (argc >= 3 && strcmp(argv[1], "--confined") == 0) become_confined(argv + 2);
   if (argc >= 3 && strcmp(argv[1], "--hold-lock") == 0) return hold_lock(argc, argv);
   if (argc == 3 && strcmp(argv[1], "--remove") == 0) return remove_tree(argv[2]);
   if (argc == 2 && strcmp(argv[1], "--probe-seccomp") == 0) return probe_seccomp();

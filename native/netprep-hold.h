@@ -138,12 +138,10 @@ static int hear_owner(struct holder *h) {
   return used < sizeof line - 1;
 }
 
-static int hold(int folder, const char *nft, int is_hidden) {
+static int hold(int folder, const char *nft) {
   static struct holder h = {.connection = -1};
   prctl(PR_SET_NAME, "netprep");
   h.sockets = make_capture(nft);
-  /* Towards the session's own uid, where it has one: the sockets and the ticket are nobody else's. */
-  if (is_hidden && prctl(PR_SET_DUMPABLE, 0) < 0) fail("cannot hide");
   /* A descriptor, not a path: its parents need not be open to this uid. */
   if (fchdir(folder) < 0) fail("cannot enter the gateway's folder");
   close(folder);

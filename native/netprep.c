@@ -1,7 +1,7 @@
 /*
  * The capture namespace of a sandbox, and the way of its sockets to the gateway (S2: no other way out).
  *
- *   netprep hold DIRFD NFT [--hidden]   makes a user and a network namespace in which every TCP connection but those to
+ *   netprep hold DIRFD NFT      makes a user and a network namespace in which every TCP connection but those to
  *                               127/8 reaches one listener, and holds it (netprep-hold.h)
  *   netprep relay FOLDER        child of the gateway: takes what holders present (netprep-relay.h)
  *   netprep probe NFT           makes the namespace, tries a captured connection, and says so
@@ -16,8 +16,7 @@
 
 int main(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN);
-  if (argc >= 4 && strcmp(argv[1], "hold") == 0)
-    return hold(atoi(argv[2]), argv[3], argc == 5 && strcmp(argv[4], "--hidden") == 0);
+  if (argc == 4 && strcmp(argv[1], "hold") == 0) return hold(atoi(argv[2]), argv[3]);
   if (argc == 3 && strcmp(argv[1], "relay") == 0) return relay(argv[2]);
   if (argc == 3 && strcmp(argv[1], "probe") == 0) return probe(argv[2]);
   errno = EINVAL;

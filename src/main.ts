@@ -17,6 +17,8 @@ export { probeDatabase } from './store/open.ts';
 
 /** A host of a fleet in this process. It gets nothing but its token. */
 export async function startHostRole(options: JoinedHostOptions) {
+  const { confine } = await import('./sandbox/host/confine.ts');
+  confine();
   const { runJoinedHost } = await import('./sandbox/host/run.ts');
   return runJoinedHost(options);
 }

@@ -2,8 +2,9 @@
  * A session on the network, whole: real server, engine, host, sandbox, gateway process; hosts on loopback that the operator
  * has named. Default deny, and what was let through is in the log (S2). The model is the rehearsal and runs what it is told.
  */
+import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -218,6 +219,37 @@ it('npm ci and a private git remote work under default deny, by two rules and a 
   expect(said).toContain('push: 0');
   expect(git.branches()).toContain('from-the-agent');
   expect((await decisions(id, 2)).filter((one) => one.decision !== 'allowed')).toEqual([]);
+});
+
+it('whoever has all the rights of the host cannot read the gateway’s memory (S1)', {
+  skip: process.getuid?.() !== 0,
+}, async () => {
+  await run(await session({ type: 'limited', allowed_hosts: ['good.example'] }), 'true');
+  const folder = path.join(directory, 'data');
+  const pid = (name: string) => {
+    const command = `ps -eo pid,args | grep -v grep | grep '${name}' | grep '${folder}' | awk '{print $1}'`;
+    return execFileSync('bash', ['-c', command], { encoding: 'utf8' }).trim().split('\n')[0] ?? '';
+  };
+  const gateway = pid('gateway/process/main');
+  expect(Number(gateway)).toBeGreaterThan(1);
+  const bounding = (of: string) =>
+    /CapBnd:\s*(\w+)/.exec(readFileSync(`/proc/${of}/status`, 'utf8'))?.[1] ?? '';
+  expect(BigInt(`0x${bounding(pid('sandbox/host/main'))}`) & (1n << 19n)).toBe(0n);
+  const launch = path.join(import.meta.dirname, '..', 'native', 'build', 'launch');
+  const read = (...confined: string[]) => {
+    // Its memory and its descriptors; opening is what the right is asked for.
+    const attempt = `exec 3</proc/${gateway}/mem; ls /proc/${gateway}/fd >/dev/null`;
+    return spawnSync(
+      confined[0] ?? 'bash',
+      [...confined.slice(1), ...(confined[0] ? ['/bin/bash'] : []), '-c', attempt],
+      {
+        encoding: 'utf8',
+      },
+    );
+  };
+  expect(read(launch, '--confined').stderr).toContain('Permission denied');
+  // And nothing but that right makes the difference.
+  expect(read().stderr).toBe('');
 });
 
 it('an unknown host is asked of a person; the answer lets the waiting command through', async () => {

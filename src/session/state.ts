@@ -145,7 +145,14 @@ export const initialState: SessionState = {
   calls: [],
   history: AppendOnly.empty(),
   cwd: '/workspace',
-  sandbox: { isStarted: false, isReady: false, hostId: null, baseCommit: null, diskDriver: null, layer: null },
+  sandbox: {
+    isStarted: false,
+    isReady: false,
+    hostId: null,
+    baseCommit: null,
+    diskDriver: null,
+    layer: null,
+  },
   checkpoints: {
     kept: [],
     position: null,

@@ -12,16 +12,13 @@ const MAX_ERROR_BYTES = 4096;
 /** A sandbox whose PID 1 cannot even exit is killed from outside. */
 const STOP_MS = 3000;
 
-/** What the launcher inherits begins here: 3 is the guest's socket, 4 becomes the filter. */
-export const FIRST_INHERITED_FD = 5;
-
 /** The guest, or what was said on stderr. The environment is empty, for /proc/1/environ shows it inside (S1). */
 export async function startGuest(
   launch: string,
   args: string[],
-  inherited: number[] = [],
 ): Promise<StartedGuest | { problem: string }> {
-  const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', 'pipe', 'ignore', ...inherited];
+  // 3 is the guest's socket, 4 becomes the filter.
+  const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', 'pipe', 'ignore'];
   const child = spawn(launch, args, { env: {}, cwd: '/', stdio });
   const exited = new Promise<void>((resolve) => {
     child.once('exit', () => resolve());

@@ -27,7 +27,7 @@ export type BundleRequest = {
   /** null: not root, so nothing is staged and there is one user inside, 0. */
   uid: number | null;
   /** Null: no network. */
-  captured: { join: number[]; trust: Trust } | null;
+  captured: { join: string[]; trust: Trust } | null;
 };
 
 type Mount = { from: string; to: string; readOnly: boolean };
@@ -65,7 +65,7 @@ export function writeBundle(name: string, runsc: string, r: BundleRequest): stri
           ...['--uid', String(r.uid), '--supervisor', String(supervisorOf(r.uid))],
         ];
   return [
-    ...(r.captured?.join ?? []).flatMap((fd) => ['--join', String(fd)]),
+    ...(r.captured?.join ?? []),
     ...asRoot,
     ...['--die-with-parent', '--keep', String(RPC_FD), '--', runsc],
     ...(isStaged ? [] : ['--rootless']),

@@ -10,7 +10,7 @@ import { chownSync, mkdirSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Programs, RunningSandbox, StartRequest } from '../backend.ts';
 import type { Limits, Refusal } from '../executor.ts';
-import { FIRST_INHERITED_FD, startGuest } from '../guest/start.ts';
+import { startGuest } from '../guest/start.ts';
 import type { CapturePool } from '../local/capture-pool.ts';
 import { type Captured, withCapture } from '../local/captured.ts';
 import { type CgroupPlaces, SandboxCgroups } from '../local/cgroup.ts';
@@ -59,16 +59,14 @@ async function startCaptured(
   }
   const folder = path.join(machine.folder, request.name);
   const { bundle, run } = makeFolders(folder, request.uid);
-  const join = captured?.descriptors.map((_, i) => FIRST_INHERITED_FD + i) ?? [];
   const args = writeBundle(request.name, runsc, {
     ...request,
     ...{ bundle, run, etcFolder: machine.etcFolder },
     ...{ guest: programs.guest, launch: programs.launch, node: programs.node },
-    captured: captured && { join, trust: captured.trust },
+    captured,
   });
   const joinGroups = groups.procsFiles.flatMap((file) => ['--cgroup', file]);
-  const started = await startGuest(programs.launch, [...joinGroups, ...args], captured?.descriptors);
-  captured?.closeDescriptors();
+  const started = await startGuest(programs.launch, [...joinGroups, ...args]);
   const clean = async (): Promise<void> => {
     await groups.remove();
     await removeFolder(programs.launch, folder);

@@ -5,13 +5,14 @@
  * by its grace time; two callers at once get the same host, because only one can hold the folder's lock.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { HostUnreachable } from '../executor.ts';
 import { HostClient } from './client.ts';
+import { findPrograms } from './programs.ts';
 import { socketPath } from './server.ts';
 
 export type ConnectOptions = {
@@ -122,7 +123,11 @@ export function startHost(options: ConnectOptions): ChildProcess {
     if (value !== undefined) args.push(name, String(value));
   const log = openSync(path.join(stateDir, 'host.log'), 'a', 0o600);
   const flags = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2'];
-  const child = spawn(process.execPath, [...flags, entry, ...args], {
+  const { launch } = findPrograms();
+  const command = [process.execPath, ...flags, entry, ...args];
+  // Not built: the host itself says so, and what to do.
+  const [program = '', ...rest] = existsSync(launch) ? [launch, '--confined', ...command] : command;
+  const child = spawn(program, rest, {
     detached: true,
     cwd: '/',
     stdio: ['ignore', log, log],

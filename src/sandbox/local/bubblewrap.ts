@@ -35,8 +35,8 @@ export type CommandLine = {
   uid: number | null;
   options: BwrapOptions;
   layer?: { from: string; readOnly: boolean };
-  /** Null: no network. `join`: descriptors of the capture namespace, in the order in which they are joined. */
-  captured: { join: number[]; trust: Trust } | null;
+  /** Null: no network. `join`: arguments with which the launcher enters the capture namespace. */
+  captured: { join: string[]; trust: Trust } | null;
 };
 
 const RPC_FD = 3;
@@ -165,7 +165,7 @@ export function commandLine(c: CommandLine): string[] {
   return [
     ...c.procsFiles.flatMap((file) => ['--cgroup', file]),
     ...rlimits(c.limits, c.boundByRlimits),
-    ...(c.captured?.join ?? []).flatMap((fd) => ['--join', String(fd)]),
+    ...(c.captured?.join ?? []),
     ...asRoot,
     ...['--keep', String(RPC_FD), '--seccomp', String(SECCOMP_FD), '--', c.bwrap],
     ...namespaces,

@@ -49,7 +49,7 @@ describe.skipIf(process.platform !== 'linux' || programs.nft === null)('a captur
     await namespace.stop();
     expect(await answer).toContain('has ended');
     expect(await namespace.present('ticket')).toBe('the capture namespace has ended');
-    expect(namespace.open()).toEqual({ problem: expect.stringContaining('it has ended') });
+    expect(namespace.join()).toEqual({ problem: expect.stringContaining('it has ended') });
   });
 
   it.runIf(isRoot)('can be made from a checkout that only root may enter', async () => {

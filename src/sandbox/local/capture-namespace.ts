@@ -9,14 +9,10 @@
  * every right over it.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import type { Programs } from '../backend.ts';
 
 export type CaptureProblem = { problem: string };
-
-/** Descriptors of the namespace's files, for a launcher to join; whoever asked closes them. */
-export type NamespaceFiles = { descriptors: number[]; close(): void };
 
 type Waiting = { number: number; resolve(why: string | null): void; away: string | null };
 
@@ -59,8 +55,6 @@ export class CaptureNamespace {
     const args = ['--rlimit', 'core=0', '--folder', fd, folder];
     if (isRoot) args.push('--uid', String(HOLDER_UID));
     args.push('--', programs.netprep, 'hold', fd, programs.nft);
-    // Unhidden without root: this process could not look up the namespaces otherwise.
-    if (isRoot) args.push('--hidden');
     const made = new CaptureNamespace(spawn(programs.launch, args, { env: {}, cwd: '/', stdio: 'pipe' }));
     const timer = setTimeout(() => made.#end('it did not get ready'), START_MS);
     try {
@@ -112,22 +106,12 @@ export class CaptureNamespace {
     return why;
   }
 
-  /** Opened while the holder is known to live: its number cannot be another's before we have heard of its end. */
-  open(): NamespaceFiles | CaptureProblem {
-    const descriptors: number[] = [];
-    const close = (): void => {
-      for (const fd of descriptors.splice(0)) closeSync(fd);
-    };
-    try {
-      if (this.#hasEnded) throw new Error('it has ended');
-      // Root joins the network alone; anybody else needs the rights that only the user namespace gives.
-      for (const kind of isRoot ? ['net'] : ['user', 'net'])
-        descriptors.push(openSync(`/proc/${this.#child.pid}/ns/${kind}`, 'r'));
-      return { descriptors, close };
-    } catch (error) {
-      close();
-      return { problem: `the capture namespace cannot be joined: ${(error as Error).message}` };
-    }
+  /** Arguments with which a launcher joins it, while the holder is known to live: until we hear of its end its number is its own. */
+  join(): string[] | CaptureProblem {
+    const { pid } = this.#child;
+    if (this.#hasEnded || pid === undefined)
+      return { problem: 'the capture namespace cannot be joined: it has ended' };
+    return ['--join-of', String(pid), String(isRoot ? HOLDER_UID : process.getuid?.())];
   }
 
   async stop(): Promise<void> {

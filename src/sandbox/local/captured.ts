@@ -10,9 +10,8 @@ import { type Trust, writeTrust } from './trust.ts';
 
 export type Captured = {
   trust: Trust;
-  /** For the launcher to join; closed once it has started. */
-  descriptors: number[];
-  closeDescriptors(): void;
+  /** Arguments for the launcher. */
+  join: string[];
   /** The first presentation, which goes on while the sandbox starts. */
   connected: Promise<Refusal | null>;
   connect(network: GatewayNetwork): Promise<Refusal | null>;
@@ -28,15 +27,12 @@ export async function takeCapture(
     return unavailable('this host was started without --gateway-dir: end it and start it with the gateway');
   const namespace = await pool.take();
   if ('problem' in namespace) return unavailable(`no capture namespace: ${namespace.problem}`);
-  const files = namespace.open();
-  if ('problem' in files) {
+  const join = namespace.join();
+  if ('problem' in join) {
     await namespace.stop();
-    return unavailable(files.problem);
+    return unavailable(join.problem);
   }
-  const stop = async (): Promise<void> => {
-    files.close();
-    await namespace.stop();
-  };
+  const stop = (): Promise<void> => namespace.stop();
   let trusted = network.authorityPem;
   const connect = async ({ ticket, authorityPem }: GatewayNetwork): Promise<Refusal | null> => {
     if (trusted !== authorityPem) writeTrust(network.trustFolder, authorityPem);
@@ -48,8 +44,7 @@ export async function takeCapture(
   try {
     return {
       trust: writeTrust(network.trustFolder, network.authorityPem),
-      ...{ connect, connected: connect(network), stop, ended: namespace.ended },
-      ...{ descriptors: files.descriptors, closeDescriptors: files.close },
+      ...{ join, connect, connected: connect(network), stop, ended: namespace.ended },
     };
   } catch (error) {
     await stop();

@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import type { Programs, RunningSandbox, StartRequest } from '../backend.ts';
 import type { Refusal } from '../executor.ts';
-import { FIRST_INHERITED_FD, startGuest } from '../guest/start.ts';
+import { startGuest } from '../guest/start.ts';
 import { effectiveLimits, limitWarnings } from '../limits.ts';
 import { type BwrapOptions, commandLine } from './bubblewrap.ts';
 import type { CapturePool } from './capture-pool.ts';
@@ -79,14 +79,9 @@ async function startCaptured(
       procsFiles: groups.procsFiles,
       boundByRlimits,
       options: machine.bwrapOptions,
-      captured: captured && {
-        join: captured.descriptors.map((_, i) => FIRST_INHERITED_FD + i),
-        trust: captured.trust,
-      },
+      captured,
     }),
-    captured?.descriptors,
   );
-  captured?.closeDescriptors();
   if ('problem' in started) {
     await groups.remove();
     return unavailable(explain(started.problem));

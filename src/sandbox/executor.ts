@@ -135,6 +135,8 @@ export type StartProcess = CallRef & {
   maxOutputBytes: number;
   /** stdout and stderr go through one pipe, in the order written. */
   mergeStderr: boolean;
+  /** Not the agent's: the session's limits of one call (output, wall time) do not hold for it. */
+  isOurs?: boolean;
   /** Answer after the process ended or this long, whichever is first (saves a round trip). */
   waitMs: number;
 };

@@ -184,6 +184,20 @@ export type EventBodies = {
   'sandbox.started': { P: JsonObject; X: null };
   'sandbox.ready': { P: { repository: JsonObject | null }; X: { baseCommit: string | null } };
   'sandbox.failed': { P: { message: string }; X: null };
+  /** Something ran into a limit of the environment; enforced, and told afterwards. */
+  'sandbox.limit_reached': {
+    P: {
+      limit: string;
+      value: number;
+      /** How much it cost, in a unit of the limit's own; null where there is nothing to count. */
+      amount: number | null;
+      /** The tool use during which it was; null: outside any call. */
+      call_id: string | null;
+      message: string;
+      at: string;
+    };
+    X: null;
+  };
   /** The environment's layer is made, or found; before the first sandbox that has it. */
   'environment.build_started': { P: { base: string; packages: JsonObject }; X: null };
   /** The session has this layer from now on. */

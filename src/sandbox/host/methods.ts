@@ -107,6 +107,7 @@ function takeStart(params: Params): StartProcess {
     mergeStderr: params.boolean('mergeStderr'),
     waitMs: params.milliseconds('waitMs'),
   };
+  if (params.has('isOurs')) request.isOurs = params.boolean('isOurs');
   if (params.has('env')) request.env = params.environment('env');
   if (params.has('stdin')) request.stdin = params.bytes('stdin', MAX_STDIN_BYTES);
   return request;

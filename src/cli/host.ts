@@ -10,6 +10,7 @@ export type HostOptions = {
   tokenFile: string;
   stateDir: string;
   bind?: string[];
+  gatewayDir?: string;
   allowUnisolated?: boolean;
   json?: boolean;
 };
@@ -24,6 +25,7 @@ export async function host(options: HostOptions, terminal: Terminal): Promise<Ex
     tokenFile: options.tokenFile,
     stateDir: options.stateDir,
     binds: options.bind ?? [],
+    ...(options.gatewayDir === undefined ? {} : { gatewayDir: path.resolve(options.gatewayDir) }),
     allowUnisolated: options.allowUnisolated === true,
     onChange: (message) => terminal.err(message),
   });

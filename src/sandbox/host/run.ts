@@ -6,7 +6,7 @@ import { chmodSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { Joining } from '../../link/join.ts';
 import { takeLock } from '../../link/lock.ts';
-import { hostNameOf, readToken, type Token } from '../../link/secret.ts';
+import { BadSecret, hostNameOf, readToken, type Token } from '../../link/secret.ts';
 import { makeDurableDirectory } from '../../store/durable-files.ts';
 import type { OperatorBind } from '../backend.ts';
 import { parseBind } from '../local/bubblewrap.ts';
@@ -44,9 +44,11 @@ export type JoinedHostOptions = {
 export const defaultIdle = { ownerGraceMs: 120_000, idleMs: 60_000, idleWithProcessesMs: 15 * 60_000 };
 
 /** A host of a fleet. Rejects with `BadSecret` or `BadBind` on what its operator gave. */
-export function runJoinedHost(options: JoinedHostOptions): Promise<RunningHost | { taken: string }> {
+export async function runJoinedHost(options: JoinedHostOptions): Promise<RunningHost | { taken: string }> {
   const { url, tokenFile, onChange, binds, stateDir, allowUnisolated, gatewayDir = null } = options;
-  const fleet = { url, token: readToken(tokenFile), onChange };
+  const token = readToken(tokenFile);
+  if (hostNameOf(token.identity) === null) throw new BadSecret(`${tokenFile} is no host's token`);
+  const fleet = { url, token, onChange };
   const run = { stateDir: path.resolve(stateDir), allowUnisolated, gatewayDir, ...defaultIdle };
   return runHost({ ...run, binds: binds.map(parseBind), fleet });
 }

@@ -8,6 +8,7 @@
  * The schema only grows within a release line. `fold` ignores types it does not know, so an older log always folds.
  */
 import type { ContentBlock } from '../protocol/content.ts';
+import type { Isolation } from '../protocol/isolation.ts';
 import type { Json, JsonObject } from '../protocol/json.ts';
 import type { OutputItem, RequestPrefix, TokenUsage } from './model-request.ts';
 
@@ -63,7 +64,7 @@ export type EventBodies = {
       /** Pinned so that L7 holds across upgrades. */
       prefix: RequestPrefix;
       tools: PinnedTool[];
-      isolation: 'bubblewrap' | 'none';
+      isolation: Isolation;
       /** Repository to lay out before the first tool call: a bundle among the session's uploads. */
       repository: RepositoryPin | null;
       /** Files that stand in /mnt/session/uploads, besides the repository's bundle. */

@@ -111,6 +111,7 @@ program
     [],
   )
   .option('--gateway-dir <path>', 'where the gateway of this machine takes its sandboxes in')
+  .option('--disk-driver <driver>', 'how disks of sessions are kept: auto, btrfs, ext4, reflink or tar')
   .option('--allow-unisolated', 'run agents WITHOUT a sandbox where a session asks for none')
   .option('--json', 'print one line of JSON with host_id')
   .action(ends(async (options) => (await import('./host.ts')).host(options, terminal)));

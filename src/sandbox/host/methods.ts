@@ -12,6 +12,7 @@ import { readFile, stat, walk } from '../guest/files.ts';
 import { FrameError } from '../guest/frames.ts';
 import { LinkEnded, MAX_LIVE_CALLS } from '../guest/link.ts';
 import { layerMethods } from '../image/methods.ts';
+import { checkpointMethods } from './checkpoint-methods.ts';
 import { EditsCall, journalled } from './edits-call.ts';
 import type { Host } from './host.ts';
 import { type Params, takeCall, takeEdits, takeSession, takeSpec } from './params.ts';
@@ -350,5 +351,6 @@ export const methods: Record<string, Method> = {
   'fs/walk': walkMethod,
   'fs/applyEdits': applyEdits,
   'upload/put': putUpload,
+  ...checkpointMethods(withSession),
   ...layerMethods(withSession),
 };

@@ -11,6 +11,7 @@
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { buildDist, distIsFresh } from './bootstrap/dist.mjs';
+import { gvisorIsFresh, installGvisor } from './bootstrap/gvisor.mjs';
 import { withLock } from './bootstrap/lock.mjs';
 import { BootstrapError, checkoutFolder } from './bootstrap/machine.mjs';
 import { installModules, modulesAreFresh } from './bootstrap/modules.mjs';
@@ -22,18 +23,20 @@ import { installSystem, missingPrograms, missingTestPrograms } from './bootstrap
 const PARTS = ['modules', 'system', 'native', 'dist'];
 /** Besides, for tests and measurements only: the programs of a Postgres server. */
 export const TEST_PARTS = [...PARTS, 'postgres'];
+/** Besides, only when somebody asks for it: the hardened backend's program. */
+const ALL_PARTS = [...TEST_PARTS, 'gvisor'];
 
 /**
  * Brings the asked parts of the checkout in order and says where the Node to run it with is.
- * @param {{ quiet?: boolean, need?: string[], root?: string }} [options] `need`: any of modules, system, native, dist, postgres
+ * @param {{ quiet?: boolean, need?: string[], root?: string }} [options] `need`: any of modules, system, native, dist, postgres, gvisor
  * @returns {{ node: string, root: string }}
  */
 export function bootstrap(options = {}) {
   const root = options.root ?? checkoutFolder;
   const need = options.need ?? PARTS;
-  const unknown = need.filter((part) => !TEST_PARTS.includes(part));
+  const unknown = need.filter((part) => !ALL_PARTS.includes(part));
   if (unknown.length > 0)
-    throw new BootstrapError(`unknown part ${unknown.join(', ')}; known: ${TEST_PARTS.join(', ')}`);
+    throw new BootstrapError(`unknown part ${unknown.join(', ')}; known: ${ALL_PARTS.join(', ')}`);
   const say = options.quiet ? () => {} : (line) => process.stderr.write(`bootstrap: ${line}\n`);
   if (!everythingIsFresh(root, need)) withLock(root, say, () => makeParts(root, need, say));
   return { node: locateNode(root), root };
@@ -45,6 +48,7 @@ function everythingIsFresh(root, need) {
     (!need.includes('system') || missingPrograms().length === 0) &&
     (!need.includes('postgres') || missingTestPrograms().length === 0) &&
     (!need.includes('native') || nativeIsFresh(root)) &&
+    (!need.includes('gvisor') || gvisorIsFresh(root)) &&
     (!need.includes('dist') || distIsFresh(root))
   );
 }
@@ -55,6 +59,7 @@ function makeParts(root, need, say) {
   if (need.includes('system')) installSystem(root, say);
   if (need.includes('postgres')) installSystem(root, say, missingTestPrograms());
   if (need.includes('native')) buildNative(root, say);
+  if (need.includes('gvisor')) installGvisor(root, say);
   if (need.includes('dist')) buildDist(root, locateNode(root), say);
 }
 

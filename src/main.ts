@@ -1,9 +1,10 @@
 /**
  * The composition root: what a command can start. `startServer` is everything on one machine, `startRole` one process of a
- * fleet, `startHostRole` a machine that lends a fleet its sandboxes.
+ * fleet, `startHostRole` a machine that lends a fleet its sandboxes, `startGatewayRole` their way out.
  */
 import path from 'node:path';
 import { storeChecks } from './engine/checks.ts';
+import type { JoinedGatewayOptions } from './gateway/process/run.ts';
 import { mintGatewayToken, mintHostToken, readClusterSecret } from './link/secret.ts';
 import { defaultTenant } from './protocol/tenant.ts';
 import { openStoreOf } from './roles/parts.ts';
@@ -21,6 +22,13 @@ export async function startHostRole(options: JoinedHostOptions) {
   confine();
   const { runJoinedHost } = await import('./sandbox/host/run.ts');
   return runJoinedHost(options);
+}
+
+/** A gateway of a fleet in this process, which as root becomes another user. It gets nothing but its token. */
+export async function startGatewayRole(options: Omit<JoinedGatewayOptions, 'programs'>) {
+  const { runJoinedGateway } = await import('./gateway/process/run.ts');
+  const { findPrograms } = await import('./sandbox/host/programs.ts');
+  return runJoinedGateway({ ...options, programs: findPrograms() });
 }
 
 /** For one host, or for all hosts that trust each other. */

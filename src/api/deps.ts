@@ -7,14 +7,13 @@ import type { Bundle, Diff, Unavailable } from '../engine/workspace.ts';
 import type { Vault } from '../guard/vault/vault.ts';
 import type { SessionAgent } from '../protocol/agents.ts';
 import type { Environment } from '../protocol/environments.ts';
+import type { Isolation } from '../protocol/isolation.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { PreviewBus } from '../protocol/previews.ts';
 import type { PinnedTool, RepositoryPin } from '../session/events.ts';
 import type { RequestPrefix } from '../session/model-request.ts';
 import type { Blobs, Store, Tenant } from '../store/store.ts';
 import type { FleetDesk } from './fleet-desk.ts';
-
-export type Isolation = 'bubblewrap' | 'none';
 
 /** Everything that shapes a session's first bytes: rendered once, then pinned (L7). */
 export type PinRequest = {

@@ -10,20 +10,29 @@ export type HostOptions = {
   tokenFile: string;
   stateDir: string;
   bind?: string[];
+  gatewayDir?: string;
+  diskDriver?: string;
   allowUnisolated?: boolean;
   json?: boolean;
 };
+
+const diskDrivers = ['auto', 'btrfs', 'ext4', 'reflink', 'tar'] as const;
 
 export async function host(options: HostOptions, terminal: Terminal): Promise<ExitCode> {
   if (!/^https?:\/\/\S+$/.test(options.join))
     throw new Refused('--join is the http(s) address of an api', { exitCode: exitCodes.usage });
   checkFolder(path.resolve(options.stateDir), '--state-dir');
+  const diskDriver = diskDrivers.find((name) => name === (options.diskDriver ?? 'auto'));
+  if (diskDriver === undefined)
+    throw new Refused(`--disk-driver is one of ${diskDrivers.join(', ')}`, { exitCode: exitCodes.usage });
   const { startHostRole } = await import('../main.ts');
   const started = startHostRole({
     url: options.join,
     tokenFile: options.tokenFile,
     stateDir: options.stateDir,
     binds: options.bind ?? [],
+    ...(options.gatewayDir === undefined ? {} : { gatewayDir: path.resolve(options.gatewayDir) }),
+    diskDriver,
     allowUnisolated: options.allowUnisolated === true,
     onChange: (message) => terminal.err(message),
   });

@@ -110,15 +110,31 @@ program
     collect,
     [],
   )
+  .option('--gateway-dir <path>', 'where the gateway of this machine takes its sandboxes in')
+  .option('--disk-driver <driver>', 'how disks of sessions are kept: auto, btrfs, ext4, reflink or tar')
   .option('--allow-unisolated', 'run agents WITHOUT a sandbox where a session asks for none')
   .option('--json', 'print one line of JSON with host_id')
   .action(ends(async (options) => (await import('./host.ts')).host(options, terminal)));
+
+program
+  .command('gateway')
+  .description('be the way out of this machine\u2019s sandboxes, for a fleet')
+  .requiredOption('--join <url>', 'address of an api')
+  .requiredOption('--token-file <file>', 'what scriptorium host-token --gateway printed')
+  .requiredOption('--state-dir <path>', 'a folder of its own')
+  .option('--capture-dir <path>', 'where it takes sandboxes in; the same for the host (--gateway-dir)')
+  .option('--resolve <name=address[:port]>', 'where it finds a host, private or not; repeatable', collect, [])
+  .option('--private-network <cidr>', 'private addresses that it may reach; repeatable', collect, [])
+  .option('--trust-ca <file>', 'authorities (PEM) that it trusts besides the system\u2019s')
+  .option('--json', 'print one line of JSON with name and capture_dir')
+  .action(ends(async (options) => (await import('./gateway.ts')).gateway(options, terminal)));
 
 const hostToken = program
   .command('host-token')
   .description('mint the token with which a host joins; list and revoke them')
   .option('--cluster-secret-file <file>', 'the secret of the fleet')
   .option('--name <name>', 'of the host: a-z, 0-9 and hyphens (default: a random one)')
+  .option('--gateway', 'for the gateway beside the host of that name instead')
   .action(ends(async (options) => (await import('./host-token.ts')).hostToken(options, terminal)));
 
 talking('list', 'list the tokens that are used and those that are revoked', hostToken)

@@ -43,6 +43,7 @@ async function runOnce(executor: Executor, ref: CallRef, run: ScriptRun): Promis
     timeoutMs: run.timeoutMs,
     maxOutputBytes: run.maxOutputBytes,
     mergeStderr: false,
+    isOurs: true,
     waitMs: READ_WAIT_MS,
   });
   while (!isRefusal(read)) {

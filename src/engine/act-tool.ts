@@ -15,6 +15,7 @@ import { parseInput } from '../tools/toolset.ts';
 import type { Mint } from './draft.ts';
 import { draft } from './draft.ts';
 import type { Ready } from './hands.ts';
+import { limitDrafts } from './limits.ts';
 import { interruptedText } from './realize.ts';
 
 export type ToolAct = {
@@ -37,7 +38,7 @@ const hostRetryMs = 250;
 export async function runTool(act: ToolAct, state: SessionState, mint: Mint): Promise<Draft[]> {
   const startedMs = act.nowMs();
   const outcome = await outcomeOf(act);
-  return [resultDraft(act.call, outcome, act.nowMs() - startedMs, state, mint)];
+  return drafts(act.call, outcome, act.nowMs() - startedMs, state, mint);
 }
 
 async function outcomeOf(act: ToolAct): Promise<ToolOutcome> {
@@ -117,7 +118,7 @@ function failure(text: string): ToolOutcome {
 
 /** Ends what an earlier engine began and a person has interrupted; what had ended before keeps its result (L6). */
 export async function terminateOrphan(act: ToolAct, state: SessionState, mint: Mint): Promise<Draft[]> {
-  return [resultDraft(act.call, await endOrphan(act), 0, state, mint)];
+  return drafts(act.call, await endOrphan(act), 0, state, mint);
 }
 
 async function endOrphan(act: ToolAct): Promise<ToolOutcome> {
@@ -134,6 +135,18 @@ async function endOrphan(act: ToolAct): Promise<ToolOutcome> {
     if (!(error instanceof HostUnreachable)) throw error;
     return inDoubt(call, 'it was interrupted while the sandbox host could not be reached');
   }
+}
+
+/** In one append: what ran into a limit is told once, as the result is (L4). */
+function drafts(
+  call: Call,
+  outcome: ToolOutcome,
+  durationMs: number,
+  state: SessionState,
+  mint: Mint,
+): Draft[] {
+  const reached = limitDrafts(outcome.limits ?? [], call.id, state, mint);
+  return [...reached, resultDraft(call, outcome, durationMs, state, mint)];
 }
 
 function resultDraft(

@@ -10,6 +10,7 @@ import type { PriceList } from '../model/prices.ts';
 import { costMicros, priceOf } from '../model/prices.ts';
 import { retryDelayMs } from '../model/retry.ts';
 import type { JsonObject } from '../protocol/json.ts';
+import type { LimitValues } from '../protocol/limits.ts';
 import type { PreviewFrame } from '../protocol/previews.ts';
 import type { Executor, Limits } from '../sandbox/executor.ts';
 import type { TokenUsage } from '../session/model-request.ts';
@@ -35,6 +36,7 @@ export type EngineParts = {
   model: ModelConfig;
   prices: PriceList;
   limits: Limits;
+  maxima?: LimitValues;
   onPreview(session: string, frame: PreviewFrame): void;
   onError(error: unknown, stream: string | null): void;
   nowMs?(): number;

@@ -4,6 +4,7 @@
  */
 import { layoutRepository } from '../delivery/layout.ts';
 import type { JsonObject } from '../protocol/json.ts';
+import type { LimitValues } from '../protocol/limits.ts';
 import type { Executor, Limits, Refusal, SandboxInfo } from '../sandbox/executor.ts';
 import { HostAway, isRefusal } from '../sandbox/executor.ts';
 import type { Draft, EventBodies, RepositoryPin } from '../session/events.ts';
@@ -13,6 +14,7 @@ import type { ToolContext } from '../tools/tool.ts';
 import type { DiskAccess } from './act-checkpoint.ts';
 import { draft } from './draft.ts';
 import type { HostLosses } from './host-losses.ts';
+import { limitDrafts, limitsFor } from './limits.ts';
 import type { SessionNetworks } from './network.ts';
 import type { Shell } from './realize.ts';
 
@@ -25,6 +27,8 @@ export type HandsParts = {
   executor: Executor;
   blobs: Blobs;
   limits: Limits;
+  /** The most that an environment gets. */
+  maxima?: LimitValues;
   losses?: HostLosses;
   networks?: SessionNetworks;
 };
@@ -37,6 +41,7 @@ export class Hands {
   readonly #blobs: Blobs;
   readonly #claim: Claim;
   readonly #limits: Limits;
+  readonly #maxima: LimitValues;
   readonly #losses: HostLosses | null;
   readonly #networks: SessionNetworks | null;
   #isStarted = false;
@@ -55,6 +60,7 @@ export class Hands {
     this.#blobs = parts.blobs;
     this.#claim = claim;
     this.#limits = parts.limits;
+    this.#maxima = parts.maxima ?? {};
   }
 
   contextFor(callId: string, cwd: string, signal: AbortSignal): ToolContext {
@@ -108,6 +114,8 @@ export class Hands {
       void emit([draft(shell.mint, state, 'sandbox.failed', { message: info.message }, {})]);
       return { ok: false, message: `The sandbox could not be started: ${info.message}` };
     }
+    const reached = limitDrafts(info.limitHits ?? [], null, state, shell.mint);
+    if (reached.length > 0) void emit(reached);
     // Also where it runs already and the log does not say so: whoever started it did not live to tell.
     const isElsewhere = info.host !== undefined && info.host !== this.#host;
     if (!info.reused || isElsewhere || !(this.#isStarted || sandbox.isStarted)) {
@@ -144,7 +152,7 @@ export class Hands {
       session,
       fence,
       isolation,
-      limits: this.#limits,
+      limits: limitsFor(this.#limits, this.#maxima, config),
       env: {},
       ...network,
       ...place,
@@ -256,6 +264,7 @@ function shown(info: SandboxInfo): JsonObject {
   return {
     isolation: info.isolation,
     limits_by: info.limitsBy,
+    ...(info.limits ? { limits: info.limits.map(({ limit, value, by }) => ({ limit, value, by })) } : {}),
     seccomp: info.seccomp,
     own_uid: info.ownUid !== null,
     network: info.network,

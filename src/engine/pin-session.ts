@@ -4,6 +4,7 @@
  */
 import type { SessionAgent } from '../protocol/agents.ts';
 import type { EnvironmentConfig, Networking } from '../protocol/environments.ts';
+import type { Isolation } from '../protocol/isolation.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { PinnedTool, RepositoryPin, ToolPolicy } from '../session/events.ts';
 import type { RequestPrefix, ToolSchema } from '../session/model-request.ts';
@@ -12,7 +13,7 @@ import { builtinTools, toolSchemas } from '../tools/toolset.ts';
 export type PinRequest = {
   sessionId: string;
   agent: SessionAgent;
-  isolation: 'bubblewrap' | 'none';
+  isolation: Isolation;
   repository: RepositoryPin | null;
   /** Absolute paths of files that stand read-only in the sandbox. */
   mounts: string[];
@@ -72,9 +73,9 @@ function instructionsOf(request: PinRequest, hasHands: boolean): string {
 function environmentText(request: PinRequest): string {
   const lines = [
     '# Environment',
-    request.isolation === 'bubblewrap'
-      ? `You work in a sealed Linux sandbox of your own. ${networkText(request.environment.config.networking)}`
-      : 'You work on a Linux machine WITHOUT isolation, by its operator’s choice. Change nothing outside your workspace.',
+    request.isolation === 'none'
+      ? 'You work on a Linux machine WITHOUT isolation, by its operator’s choice. Change nothing outside your workspace.'
+      : `You work in a sealed Linux sandbox of your own. ${networkText(request.environment.config.networking)}`,
     request.repository
       ? `The repository of the task is in ${request.repository.mountPath}, as its owner left it: what was uncommitted still is.`
       : 'Your working directory is /workspace.',

@@ -7,11 +7,13 @@
 import { bundleWorkspace, deliveryRef } from '../delivery/bundle.ts';
 import { diffWorkspace, type FileChange } from '../delivery/diff.ts';
 import { newId } from '../protocol/ids.ts';
+import type { LimitValues } from '../protocol/limits.ts';
 import type { Executor, Limits } from '../sandbox/executor.ts';
 import { HostUnreachable, isRefusal } from '../sandbox/executor.ts';
 import type { RepositoryPin } from '../session/events.ts';
 import type { Blobs, Store, StreamRow, Tenant } from '../store/store.ts';
 import { FoldedSessions } from './folded-sessions.ts';
+import { limitsFor } from './limits.ts';
 import type { SessionNetworks } from './network.ts';
 
 /** Why the workspace cannot be shown or given; `unavailable` may be asked again. */
@@ -46,6 +48,7 @@ type Parts = {
   blobs: Blobs;
   executor: Executor;
   limits: Limits;
+  maxima?: LimitValues;
   tenant: Tenant;
   networks?: SessionNetworks;
 };
@@ -122,7 +125,7 @@ export class Workspaces {
   }
 
   async #place(session: string): Promise<Place | Unavailable> {
-    const { store, executor, limits, tenant, networks } = this.#parts;
+    const { store, executor, tenant, networks, maxima = {} } = this.#parts;
     const row = await store.stream(tenant, session);
     const state = row ? await this.#folded.fold(session) : null;
     const pin = state?.config?.repository ?? null;
@@ -133,6 +136,7 @@ export class Workspaces {
       return { ok: false, reason: 'no_workspace', message };
     }
     const { isolation } = state.config;
+    const limits = limitsFor(this.#parts.limits, maxima, state.config);
     const place = hostId === null ? {} : { host: hostId };
     const claim = { ...tenant, stream: session, fence: row.fence, head: row.head };
     const way = await networks?.ready(claim, state, hostId);

@@ -1,5 +1,5 @@
 /**
- * One host per state folder: a kernel lock (flock), held by a tiny child of ours because Node has no flock itself.
+ * One process per state folder: a kernel lock (flock), held by a tiny child of ours because Node has no flock itself.
  * It cannot go stale: the kernel drops it with the child, and the child ends with our end of its stdin.
  */
 import { spawn } from 'node:child_process';
@@ -26,6 +26,6 @@ export async function takeLock(launch: string, file: string, groups: string[]): 
     return { isHeld: true, release: () => child.stdin.end(), lost: ended.then(() => {}) };
   }
   const reason =
-    first === HELD_BY_ANOTHER ? 'another host serves this state folder' : `cannot lock ${file}: ${first}`;
+    first === HELD_BY_ANOTHER ? 'another process serves this state folder' : `cannot lock ${file}: ${first}`;
   return { isHeld: false, reason };
 }

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { metadata, metadataParam, timestamp, unavailable } from './fields.ts';
 import { hostPattern } from './hosts.ts';
+import { isolationParams, isolationShown } from './isolation.ts';
 
 const noPackages = z
   .array(z.unknown())
@@ -57,6 +58,7 @@ const configParams = z.strictObject({
   }),
   networking: networkingParams.nullish(),
   packages: packagesParams.nullish(),
+  ...isolationParams,
 });
 
 const name = z.string().min(1).max(256);
@@ -111,6 +113,7 @@ export const environmentConfig = z.looseObject({
     npm: z.array(z.string()),
     pip: z.array(z.string()),
   }),
+  ...isolationShown,
 });
 
 export const environment = z.looseObject({

@@ -81,6 +81,14 @@ const knownEvent = z.discriminatedUnion('type', [
     }),
   }),
   event('session.deleted', {}),
+  event('sandbox.limit_reached', {
+    limit: z.string(),
+    value: z.number(),
+    amount: z.number().nullable(),
+    call_id: z.string().nullable(),
+    message: z.string(),
+    at: timestamp,
+  }),
   event('network.decision', {
     decision: z.enum(['allowed', 'denied', 'asked']),
     protocol: z.string(),

@@ -19,6 +19,11 @@ export type StartRequest = {
   /** The session's own uid, where the host is root. */
   uid: number | null;
   binds: OperatorBind[];
+  /**
+   * Where `folders` but uploads are: in a mount namespace of the host's (null: the machine's), and whose they are on disk
+   * (null: the session's own).
+   */
+  disk?: { mounts: string | null; owner: number | null };
   /** What is mounted at /opt/env. */
   layer?: { from: string; readOnly: boolean };
   /** Null: no network. `trustFolder` is the host's, for the authorities that the sandbox trusts. */

@@ -11,6 +11,7 @@
  * Contract: methods return endings as values (`Refusal`) and reject only when the host cannot be reached
  * (`HostUnreachable`) or on a bug. Bytes are bytes; times are milliseconds; sizes are bytes.
  */
+import type { Isolation } from '../protocol/isolation.ts';
 import type { EffectiveLimit, LimitHit, Limits } from './limits.ts';
 
 export type { EffectiveLimit, LimitHit, Limits } from './limits.ts';
@@ -76,8 +77,7 @@ export type GatewayNetwork = {
 /** How a host keeps a session's disk and its checkpoints; docs/design/checkpoints.md says what each can do. */
 export type DiskDriver = 'btrfs' | 'ext4' | 'reflink' | 'tar';
 
-/** `bubblewrap`: namespaces and a filter on the host's kernel. `gvisor`: a kernel of its own in user space. */
-export type Isolation = 'bubblewrap' | 'gvisor' | 'none';
+export type { Isolation };
 
 export type SandboxSpec = {
   session: string;
@@ -135,6 +135,8 @@ export type StartProcess = CallRef & {
   maxOutputBytes: number;
   /** stdout and stderr go through one pipe, in the order written. */
   mergeStderr: boolean;
+  /** Not the agent's: the session's limits of one call (output, wall time) do not hold for it. */
+  isOurs?: boolean;
   /** Answer after the process ended or this long, whichever is first (saves a round trip). */
   waitMs: number;
 };

@@ -8,6 +8,7 @@
  * The schema only grows within a release line. `fold` ignores types it does not know, so an older log always folds.
  */
 import type { ContentBlock } from '../protocol/content.ts';
+import type { Isolation } from '../protocol/isolation.ts';
 import type { Json, JsonObject } from '../protocol/json.ts';
 import type { OutputItem, RequestPrefix, TokenUsage } from './model-request.ts';
 
@@ -63,7 +64,7 @@ export type EventBodies = {
       /** Pinned so that L7 holds across upgrades. */
       prefix: RequestPrefix;
       tools: PinnedTool[];
-      isolation: 'bubblewrap' | 'none';
+      isolation: Isolation;
       /** Repository to lay out before the first tool call: a bundle among the session's uploads. */
       repository: RepositoryPin | null;
       /** Files that stand in /mnt/session/uploads, besides the repository's bundle. */
@@ -184,6 +185,20 @@ export type EventBodies = {
   'sandbox.started': { P: JsonObject; X: null };
   'sandbox.ready': { P: { repository: JsonObject | null }; X: { baseCommit: string | null } };
   'sandbox.failed': { P: { message: string }; X: null };
+  /** Something ran into a limit of the environment; enforced, and told afterwards. */
+  'sandbox.limit_reached': {
+    P: {
+      limit: string;
+      value: number;
+      /** How much it cost, in a unit of the limit's own; null where there is nothing to count. */
+      amount: number | null;
+      /** The tool use during which it was; null: outside any call. */
+      call_id: string | null;
+      message: string;
+      at: string;
+    };
+    X: null;
+  };
   /** The environment's layer is made, or found; before the first sandbox that has it. */
   'environment.build_started': { P: { base: string; packages: JsonObject }; X: null };
   /** The session has this layer from now on. */

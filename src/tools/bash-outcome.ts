@@ -1,5 +1,7 @@
 /** What a model is told about a command that ended, one way or another. */
 import type { JsonObject } from '../protocol/json.ts';
+import type { LimitHit } from '../sandbox/limits.ts';
+import { limitWords } from './limit-words.ts';
 import { failed, inDoubt, interruptedText, succeeded } from './outcome.ts';
 import type { ProcessEnding } from './process-call.ts';
 import { fitForModel } from './spill.ts';
@@ -16,8 +18,6 @@ export async function bashOutcome(
 ): Promise<ToolOutcome> {
   const shown = await fitForModel(context, withoutControlSequences(decode(ending.output)), ending.output);
   const output = shown.text.replace(/\n+$/, '');
-  const dropped =
-    ending.droppedBytes > 0 ? [`[${ending.droppedBytes} more bytes of output were not kept]`] : [];
   const { process } = ending;
   if (process.state === 'lost') return lostOutcome(command, process.reason, output);
   if (process.state === 'running') {
@@ -35,19 +35,45 @@ export async function bashOutcome(
   };
   const cwd = reportedDirectory(ending.control);
   const verdict = verdictOn(process, timeoutMs);
-  const text = paragraphs(output, ...dropped, ...(verdict === null ? [] : [verdict]));
+  const text = paragraphs(
+    output,
+    ...limitNotes(process, ending.droppedBytes),
+    ...(verdict === null ? [] : [verdict]),
+  );
   const outcome = verdict === null ? succeeded(text || '(no output)', details) : failed(text, details);
   return cwd === null ? outcome : { ...outcome, cwd };
 }
 
+/** Limits that were reached, but for those that the verdict speaks of. */
+function limitNotes(process: Exited, droppedBytes: number): string[] {
+  const { endedBy, limits = [] } = process;
+  const isInVerdict = ({ limit }: LimitHit): boolean =>
+    (endedBy === 'timeout' && limit === 'wall_time_ms') ||
+    (endedBy === 'lifetime' && limit === 'lifetime_ms') ||
+    (endedBy === 'memory' && limit === 'memory_bytes');
+  const notes = limits.filter((hit) => !isInVerdict(hit)).map((hit) => `[${limitWords(hit)}]`);
+  const isSaid = limits.some(({ limit }) => limit === 'output_bytes');
+  if (droppedBytes > 0 && !isSaid) notes.push(`[${droppedBytes} more bytes of output were not kept]`);
+  return notes;
+}
+
 /** Null where the command succeeded. */
 function verdictOn(process: Exited, timeoutMs: number): string | null {
+  const reached = (name: LimitHit['limit']) => process.limits?.find(({ limit }) => limit === name);
+  if (process.endedBy === 'lifetime') {
+    const hit = reached('lifetime_ms');
+    return hit ? `[${limitWords(hit)}]` : '[The sandbox was ended with everything in it.]';
+  }
   if (process.endedBy === 'timeout') {
+    const hit = reached('wall_time_ms');
+    if (hit) return `[${limitWords(hit)}]`;
     return `[The command did not end within ${timeoutMs / 1000} s and was killed with everything it had started.]`;
   }
   if (process.endedBy === 'terminate') return interruptedText;
   if (process.endedBy === 'memory') {
-    return '[The command was killed because the sandbox ran out of memory.]';
+    const hit = reached('memory_bytes');
+    const words = hit ? ` ${limitWords(hit)}` : '';
+    return `[The command was killed because the sandbox ran out of memory.${words}]`;
   }
   if (process.exitCode === 0) return null;
   return process.exitCode === null

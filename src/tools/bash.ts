@@ -136,8 +136,17 @@ async function recover(input: BashInput, context: ToolContext, status: CallStatu
 async function conclude(input: BashInput, context: ToolContext, ending: ProcessEnding): Promise<ToolOutcome> {
   const command = input.command ?? '';
   const moved = input.restart ? { cwd: sandboxPaths.workspace } : {};
-  if (input.run_in_background) return { ...moved, ...backgroundOutcome(command, ending) };
-  return { ...moved, ...(await bashOutcome(context, command, input.timeout_ms ?? defaultTimeoutMs, ending)) };
+  const limits = limitsOf(ending);
+  if (input.run_in_background) return { ...moved, ...limits, ...backgroundOutcome(command, ending) };
+  return {
+    ...moved,
+    ...limits,
+    ...(await bashOutcome(context, command, input.timeout_ms ?? defaultTimeoutMs, ending)),
+  };
+}
+
+function limitsOf({ process }: ProcessEnding): Pick<ToolOutcome, 'limits'> {
+  return process.state !== 'running' && process.limits ? { limits: process.limits } : {};
 }
 
 export const bash: Tool<BashInput> = {

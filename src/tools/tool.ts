@@ -11,7 +11,7 @@
 import type { z } from 'zod';
 import type { ContentBlock } from '../protocol/content.ts';
 import type { JsonObject } from '../protocol/json.ts';
-import type { CallStatus, Executor } from '../sandbox/executor.ts';
+import type { CallStatus, Executor, LimitHit } from '../sandbox/executor.ts';
 
 /**
  * What a repeated run would do (L6): `pure` changes nothing; `keyed` is done once per call id by whoever does it;
@@ -38,6 +38,8 @@ export type ToolOutcome = {
   cwd?: string;
   /** True where nobody can know whether the effect happened (L6). */
   inDoubt?: boolean;
+  /** What ran into a limit of the sandbox meanwhile. */
+  limits?: LimitHit[];
   /** Facts for people and machines, not for the model: exit code, duration, changed files, … */
   details?: JsonObject;
 };

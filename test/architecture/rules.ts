@@ -33,7 +33,7 @@ export const LAYERS: readonly string[] = [
 export const MAX_FILE_LINES = 400;
 const COMMENT_FROM_LINES = 80;
 /** Commands that start a process of ours; all others talk to one over its API. */
-const STARTERS = ['src/cli/up.ts', 'src/cli/serve.ts', 'src/cli/host.ts', 'src/cli/host-token.ts'];
+const STARTERS = ['up', 'serve', 'host', 'host-token', 'gateway'].map((name) => `src/cli/${name}.ts`);
 const FORBIDDEN_NAMES = /^(utils?|helpers?|common|shared|types|managers?|services?|misc)$/i;
 const OUTSIDE_SRC = ['rehearsal', 'chaos', 'attack', 'test', 'scripts', 'bench', 'console'];
 /** A test beside the code talks to a misbehaving peer, not to a mock; it is no part of dist/. */

@@ -138,7 +138,7 @@ export class FleetProcesses {
     const args = ['--join', apiUrl, '--token-file', tokenFile, '--state-dir', this.file(name)];
     // A host has no business with keys: it is started without them.
     const none = { SCRIPTORIUM_API_KEY: '', OPENAI_API_KEY: '', OPENAI_BASE_URL: '' };
-    return this.#started(this.launch(['host', '--json', ...args], none));
+    return this.#started(this.launch(['host', '--json', '--disk-driver', 'tar', ...args], none));
   }
 
   /** One command to its end, as a person would type it. */

@@ -58,6 +58,9 @@ export class MemoryExecutor implements Executor {
   #dieAfterEdits: number | null = null;
   readonly #checkpoints = new MemoryCheckpoints(this.files, this.directories);
 
+  /** How the host says that it keeps disks. */
+  disk: SandboxInfo['disk'] | null = null;
+
   constructor(script: ProcessScript = (process) => process.exit()) {
     this.script = script;
   }
@@ -119,6 +122,7 @@ export class MemoryExecutor implements Executor {
         ownUid: null,
         network,
         reused,
+        ...(this.disk ? { disk: this.disk } : {}),
         warnings: [],
       };
     });

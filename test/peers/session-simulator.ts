@@ -10,14 +10,13 @@ import { realize } from '../../src/engine/realize.ts';
 import { decide as guard } from '../../src/guard/guard.ts';
 import { renderRequest } from '../../src/model/openai-responses/request.ts';
 import { accept, type InputEvent } from '../../src/session/accept.ts';
-import { superseded } from '../../src/session/checkpoint-policy.ts';
 import { type ActEffect, decide, isAct } from '../../src/session/decide.ts';
 import type { Draft, PinnedTool } from '../../src/session/events.ts';
 import { type Folded, fold } from '../../src/session/fold.ts';
-import { rollbackTarget } from '../../src/session/fold-checkpoints.ts';
 import { noUsage, type OutputItem } from '../../src/session/model-request.ts';
 import { requestOf } from '../../src/session/render.ts';
 import { blockers, initialState, type KeptCheckpoint, type SessionState } from '../../src/session/state.ts';
+import { askOfCheckpoints, checkpointEnd, restoreEnd } from './simulated-checkpoints.ts';
 
 /** Numbers that decide everything that is left open; the test draws them. */
 export type Choose = (below: number) => number;
@@ -129,23 +128,11 @@ export class Simulator {
     }
   }
 
-  /** As the API does it; true where something was asked: a rollback only where the session rests, and to a checkpoint that it can go back to. */
+  /** A person asks for a checkpoint, or to go back to one; false where nothing was asked. */
   askOfCheckpoints(id: string): boolean {
-    const { kept } = this.state.checkpoints;
-    const checkpoint_id = kept[this.#choose(Math.max(1, kept.length))]?.id;
-    const isResting = this.state.queue.length === 0 && this.state.interrupts.length === 0;
-    const isRollback = this.#choose(2) === 0 && isResting && checkpoint_id !== undefined;
-    if (isRollback && rollbackTarget(this.state, checkpoint_id) === null) return false;
-    this.#append([
-      (isRollback
-        ? { ...blank('session.rollback_requested', id), public: { checkpoint_id }, private: null }
-        : {
-            ...blank('checkpoint.requested', id),
-            public: { checkpoint_id: `ckpt_${id}` },
-            private: null,
-          }) as Draft,
-    ]);
-    return true;
+    const asked = askOfCheckpoints(this.state, blank('', id), this.#choose);
+    this.#append(asked);
+    return asked.length > 0;
   }
 
   /** Another session that begins where this one was at a checkpoint, as the API makes it. */
@@ -216,40 +203,6 @@ export class Simulator {
     return true;
   }
 
-  #checkpointed(id: string): void {
-    const { making } = this.state.checkpoints;
-    if (!making) throw new Error(`${id} ended and was not begun`);
-    const said = { checkpoint_id: id, at_event_id: making.eventId };
-    const mint = this.shell.mint;
-    if (this.#choose(4) === 0) {
-      this.#append([draft(mint, this.state, 'checkpoint.failed', { ...said, message: 'full' }, {})]);
-      return;
-    }
-    const cost = { driver: 'btrfs', size_bytes: null, files: null, took_ms: 5, made_at: 'now' };
-    const gone = superseded(this.state).map((checkpoint_id) =>
-      draft(mint, this.state, 'checkpoint.removed', { checkpoint_id, because: 'superseded' as const }, {}),
-    );
-    const made = { ...said, ...cost, reason: making.reason };
-    this.#append([...gone, draft(mint, this.state, 'checkpoint.created', made, {})]);
-  }
-
-  #restored({ checkpoint, fromSession }: NonNullable<SessionState['checkpoints']['restoring']>): void {
-    const { mint } = this.shell;
-    const checkpoint_id = checkpoint;
-    if (fromSession !== null) {
-      const restored = { checkpoint_id, from_session_id: fromSession };
-      this.#append([draft(mint, this.state, 'workspace.restored', restored, {})]);
-      return;
-    }
-    const at_event_id = rollbackEvent(this.state, checkpoint);
-    if (at_event_id === null || this.#choose(4) === 0) {
-      const failed = { checkpoint_id, message: 'gone' };
-      this.#append([draft(mint, this.state, 'session.rollback_failed', failed, {})]);
-      return;
-    }
-    this.#append([draft(mint, this.state, 'session.rolled_back', { checkpoint_id, at_event_id }, {})]);
-  }
-
   #callModel(effect: Extract<ActEffect, { type: 'call_model' }>): boolean {
     const startId = this.shell.mint.newEventId();
     const callId = `mcall_${++this.#ids}`;
@@ -312,8 +265,9 @@ export class Simulator {
     const act = key === undefined ? undefined : this.underWay.get(key);
     if (key === undefined || !act) return false;
     this.underWay.delete(key);
-    if (act.type === 'checkpoint') this.#checkpointed(key);
-    else if (act.type === 'restore') this.#restored(act.restoring);
+    const { mint } = this.shell;
+    if (act.type === 'checkpoint') this.#append(checkpointEnd(this.state, mint, this.#choose));
+    else if (act.type === 'restore') this.#append(restoreEnd(act.restoring, this.state, mint, this.#choose));
     else if (act.type === 'run_tool') this.#result(key, this.#choose(4) === 0);
     else if (act.type === 'await_model') this.#answer(key, act.turn.model?.startId ?? '');
     return true;
@@ -390,10 +344,6 @@ export class Simulator {
     for (let i = 0; i < maxSteps; i++) if (!this.step()) return;
     throw new Error('the session does not come to rest');
   }
-}
-
-function rollbackEvent(state: SessionState, checkpoint: string): string | null {
-  return state.checkpoints.kept.find(({ id, isOnLine }) => id === checkpoint && isOnLine)?.eventId ?? null;
 }
 
 export function requestHash(state: SessionState): string {

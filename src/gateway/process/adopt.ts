@@ -27,7 +27,7 @@ export type GatewayPlace = {
 };
 
 /** The gateway's own user where it is started by root: not the host's, and no session's (they begin at 200000). */
-const gatewayUid = 199_999;
+export const gatewayUid = 199_999;
 
 const pollMs = 10;
 const exitTaken = 75;

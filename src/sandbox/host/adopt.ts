@@ -11,6 +11,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { HostUnreachable } from '../executor.ts';
+import type { DiskChoice } from '../snapshot/disks.ts';
 import { HostClient } from './client.ts';
 import { findPrograms } from './programs.ts';
 import { socketPath } from './server.ts';
@@ -22,6 +23,8 @@ export type ConnectOptions = {
   binds?: string[];
   /** Where the gateway takes sandboxes' sockets (gateway/capture.ts); without it sandboxes have no network. */
   gatewayDir?: string;
+  /** How sessions' disks are kept; absent: as well as the machine can. */
+  diskDriver?: DiskChoice;
   ownerGraceMs?: number;
   idleMs?: number;
   idleWithProcessesMs?: number;
@@ -114,6 +117,7 @@ export function startHost(options: ConnectOptions): ChildProcess {
   const args = ['--state-dir', stateDir];
   if (options.allowUnisolated === true) args.push('--allow-unisolated');
   if (options.gatewayDir !== undefined) args.push('--gateway-dir', path.resolve(options.gatewayDir));
+  if (options.diskDriver !== undefined) args.push('--disk-driver', options.diskDriver);
   for (const bind of options.binds ?? []) args.push('--bind', bind);
   for (const [name, value] of [
     ['--owner-grace-ms', options.ownerGraceMs],

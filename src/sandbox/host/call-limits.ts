@@ -5,7 +5,7 @@ import type { LimitCounters, LimitHit, Limits } from '../limits.ts';
 const LEAST_THROTTLED_MS = 100;
 const LEAST_THROTTLED_PART = 0.1;
 
-type Asked = { timeoutMs: number; maxOutputBytes: number };
+type Asked = { timeoutMs: number; maxOutputBytes: number; isOurs?: boolean };
 
 export type CallEnd = {
   isTimeout: boolean;
@@ -29,8 +29,9 @@ export class CallLimits {
     this.#limits = limits;
     this.#counters = counters;
     this.#before = counters();
-    this.timeoutMs = Math.min(asked.timeoutMs, limits?.wallTimeMs ?? asked.timeoutMs);
-    this.maxOutputBytes = Math.min(asked.maxOutputBytes, limits?.outputBytes ?? asked.maxOutputBytes);
+    const { wallTimeMs, outputBytes } = asked.isOurs || limits === null ? {} : limits;
+    this.timeoutMs = Math.min(asked.timeoutMs, wallTimeMs ?? asked.timeoutMs);
+    this.maxOutputBytes = Math.min(asked.maxOutputBytes, outputBytes ?? asked.maxOutputBytes);
   }
 
   oomKills(): number {

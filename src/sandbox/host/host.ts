@@ -32,7 +32,10 @@ import { CapturePool } from '../local/capture-pool.ts';
 import type { CgroupPlaces } from '../local/cgroup.ts';
 import { writeEtc } from '../local/etc.ts';
 import { bwrapOptions, startLocal } from '../local/start.ts';
+import { DiskRefused } from '../snapshot/disk.ts';
+import { type DiskChoice, Disks } from '../snapshot/disks.ts';
 import { startUnisolated } from '../unisolated/start.ts';
+import { type ReadyDisk, readyDisk } from './checkpoints.ts';
 import { Session } from './session.ts';
 
 export type HostOptions = {
@@ -47,6 +50,8 @@ export type HostOptions = {
   idleWithProcessesMs: number;
   /** The gateway's folder, where sandboxes' sockets are presented; null: sandboxes can have no network. */
   gatewayDir: string | null;
+  /** How sessions' disks are kept; absent: as well as the machine can. */
+  diskDriver?: DiskChoice;
   /** First part of the host's id; a fleet's hosts are named by their tokens. */
   name?: string;
 };
@@ -76,6 +81,7 @@ export class Host {
   /** `name~random`, made with the state folder. */
   readonly id: string;
   readonly layers: LayerStore;
+  readonly disks: Disks;
   readonly #options: HostOptions;
   readonly #cgroups: CgroupPlaces;
   readonly #prefix: string;
@@ -88,6 +94,7 @@ export class Host {
   private constructor(options: HostOptions, cgroups: CgroupPlaces, prefix: string) {
     this.#options = options;
     this.id = hostId(options.stateDir, options.name ?? 'local');
+    this.disks = new Disks(options.programs, options.stateDir, options.diskDriver ?? 'auto');
     const { bwrap } = options.programs;
     this.#bwrapOptions = bwrap === null ? { disableUserns: false } : bwrapOptions(bwrap);
     this.#cgroups = cgroups;
@@ -125,7 +132,7 @@ export class Host {
     if (found !== undefined && (found.uid !== null || !isRoot)) return found;
     const uid = isRoot ? this.#nextUid() : null;
     const folder = this.#folder(id);
-    Session.makeDisk(folder, uid);
+    Session.makeFolder(folder);
     const session = found ?? this.#open(id, folder);
     session.uid = uid;
     await session.journal.append({ type: 'session', session: id, uid, format: 1 });
@@ -160,6 +167,20 @@ export class Host {
   }
 
   async #startSandbox(session: Session, spec: SandboxSpec): Promise<RunningSandbox | Refusal> {
+    let disk: ReadyDisk;
+    try {
+      disk = await readyDisk(this.disks, session, spec);
+    } catch (error) {
+      if (error instanceof DiskRefused) return error.refusal;
+      throw error;
+    }
+    const started = await this.#startOn(disk, session, spec);
+    if ('refused' in started) return started;
+    const warnings = [...started.info.warnings, ...disk.warnings];
+    return { ...started, info: { ...started.info, disk: disk.info, warnings } };
+  }
+
+  async #startOn(disk: ReadyDisk, session: Session, spec: SandboxSpec): Promise<RunningSandbox | Refusal> {
     const { programs, allowUnisolated, binds, stateDir } = this.#options;
     const missing = [programs.guest, programs.launch].find((file) => !existsSync(file));
     if (missing !== undefined)
@@ -174,7 +195,7 @@ export class Host {
     if (layer !== null && 'refused' in layer) return layer;
     const request = {
       ...(layer === null ? {} : { layer }),
-      ...{ name, folders: session.folders, limits: spec.limits, uid: session.uid, binds },
+      ...{ name, folders: session.foldersAt(disk.root), disk, limits: spec.limits, uid: session.uid, binds },
       network: network && { ...network, trustFolder: path.join(session.folder, 'trust') },
     };
     if (spec.isolation === 'none') {
@@ -200,6 +221,7 @@ export class Host {
   }
 
   async removeDisk(session: Session): Promise<void> {
+    await this.disks.removeSession({ session: session.id, folder: session.folder }, session.ledger);
     await session.close();
     this.#sessions.delete(session.id);
     await this.#trash(session.folder, session.id);
@@ -275,5 +297,6 @@ export class Host {
       }),
     );
     await this.#capture?.close();
+    this.disks.close();
   }
 }

@@ -12,6 +12,7 @@
 import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import type { EditsDone, LimitHit, ProcessState, Refusal, SandboxSpec } from '../executor.ts';
+import type { DiskRecord } from '../snapshot/ledger.ts';
 
 export type JournalledEdit = {
   path: string;
@@ -25,6 +26,7 @@ export type JournalRecord =
   | { type: 'session'; session: string; uid: number | null; format: 1 }
   | { type: 'spec'; fence: number; spec: SandboxSpec }
   | { type: 'fence'; fence: number }
+  | DiskRecord
   | { type: 'start'; fence: number; callId: string; contentHash: string; atMs: number }
   | {
       type: 'exit';

@@ -1,6 +1,7 @@
 /**
  * The host's process: `node main.ts --state-dir DIR [--allow-unisolated] [--bind FROM:TO[:ro]]… [--owner-grace-ms N]
- * [--idle-ms N] [--idle-with-processes-ms N] [--gateway-dir DIR]`. Started detached by adopt.ts; survives whoever started it.
+ * [--idle-ms N] [--idle-with-processes-ms N] [--gateway-dir DIR]
+ * [--disk-driver auto|btrfs|ext4|reflink|tar]`. Started detached by adopt.ts; survives whoever started it.
  *
  * Exit codes: 0 its owners are gone or it was asked to end; 64 wrong arguments; 69 a program it needs
  * is missing or does not run; 75 another host serves the folder.
@@ -8,6 +9,7 @@
 import path from 'node:path';
 import type { OperatorBind } from '../backend.ts';
 import { parseBind } from '../local/bubblewrap.ts';
+import { type DiskChoice, diskChoices } from '../snapshot/disks.ts';
 import { buildRemedy, findPrograms, missingPrograms } from './programs.ts';
 import { defaultIdle, runHost } from './run.ts';
 
@@ -19,6 +21,7 @@ type Arguments = {
   idleMs: number;
   idleWithProcessesMs: number;
   gatewayDir: string | null;
+  diskDriver?: DiskChoice;
 };
 
 const EXIT_USAGE = 64;
@@ -35,6 +38,11 @@ function milliseconds(text: string | undefined, name: string): number {
   if (!Number.isSafeInteger(value) || value < 0 || value > 2 ** 31 - 1)
     fail(`${name} needs milliseconds`, EXIT_USAGE);
   return value;
+}
+
+function takeDiskDriver(text: string): DiskChoice {
+  const choice = diskChoices.find((word) => word === text);
+  return choice ?? fail(`--disk-driver must be one of ${diskChoices.join(', ')}`, EXIT_USAGE);
 }
 
 function takeBind(text: string): OperatorBind {
@@ -62,6 +70,7 @@ function parseArguments(argv: string[]): Arguments {
     const value = argv[++i];
     if (name === '--state-dir' && value !== undefined) found.stateDir = path.resolve(value);
     else if (name === '--gateway-dir' && value !== undefined) found.gatewayDir = path.resolve(value);
+    else if (name === '--disk-driver' && value !== undefined) found.diskDriver = takeDiskDriver(value);
     else if (name === '--bind' && value !== undefined) found.binds.push(takeBind(value));
     else if (name === '--owner-grace-ms') found.ownerGraceMs = milliseconds(value, name);
     else if (name === '--idle-ms') found.idleMs = milliseconds(value, name);

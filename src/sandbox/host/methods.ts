@@ -12,6 +12,7 @@ import { readFile, stat, walk } from '../guest/files.ts';
 import { FrameError } from '../guest/frames.ts';
 import { LinkEnded, MAX_LIVE_CALLS } from '../guest/link.ts';
 import { layerMethods } from '../image/methods.ts';
+import { checkpointMethods } from './checkpoint-methods.ts';
 import { EditsCall, journalled } from './edits-call.ts';
 import type { Host } from './host.ts';
 import { type Params, takeCall, takeEdits, takeSession, takeSpec } from './params.ts';
@@ -107,6 +108,7 @@ function takeStart(params: Params): StartProcess {
     mergeStderr: params.boolean('mergeStderr'),
     waitMs: params.milliseconds('waitMs'),
   };
+  if (params.has('isOurs')) request.isOurs = params.boolean('isOurs');
   if (params.has('env')) request.env = params.environment('env');
   if (params.has('stdin')) request.stdin = params.bytes('stdin', MAX_STDIN_BYTES);
   return request;
@@ -349,5 +351,6 @@ export const methods: Record<string, Method> = {
   'fs/walk': walkMethod,
   'fs/applyEdits': applyEdits,
   'upload/put': putUpload,
+  ...checkpointMethods(withSession),
   ...layerMethods(withSession),
 };

@@ -6,11 +6,12 @@ import { chmodSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { Joining } from '../../link/join.ts';
 import { takeLock } from '../../link/lock.ts';
-import { hostNameOf, readToken, type Token } from '../../link/secret.ts';
+import { BadSecret, hostNameOf, readToken, type Token } from '../../link/secret.ts';
 import { makeDurableDirectory } from '../../store/durable-files.ts';
 import type { OperatorBind } from '../backend.ts';
 import { parseBind } from '../local/bubblewrap.ts';
 import { findCgroups, groupParents } from '../local/cgroup.ts';
+import type { DiskChoice } from '../snapshot/disks.ts';
 import { groupPrefix, Host } from './host.ts';
 import { findPrograms } from './programs.ts';
 import { HostServer } from './server.ts';
@@ -23,6 +24,7 @@ export type RunOptions = {
   idleMs: number;
   idleWithProcessesMs: number;
   gatewayDir: string | null;
+  diskDriver?: DiskChoice;
   fleet?: { url: string; token: Token; onChange(message: string): void };
 };
 
@@ -38,16 +40,20 @@ export type JoinedHostOptions = {
   binds: string[];
   /** As in `ConnectOptions`. */
   gatewayDir?: string;
+  diskDriver?: DiskChoice;
   onChange(message: string): void;
 };
 
 export const defaultIdle = { ownerGraceMs: 120_000, idleMs: 60_000, idleWithProcessesMs: 15 * 60_000 };
 
 /** A host of a fleet. Rejects with `BadSecret` or `BadBind` on what its operator gave. */
-export function runJoinedHost(options: JoinedHostOptions): Promise<RunningHost | { taken: string }> {
+export async function runJoinedHost(options: JoinedHostOptions): Promise<RunningHost | { taken: string }> {
   const { url, tokenFile, onChange, binds, stateDir, allowUnisolated, gatewayDir = null } = options;
-  const fleet = { url, token: readToken(tokenFile), onChange };
-  const run = { stateDir: path.resolve(stateDir), allowUnisolated, gatewayDir, ...defaultIdle };
+  const token = readToken(tokenFile);
+  if (hostNameOf(token.identity) === null) throw new BadSecret(`${tokenFile} is no host's token`);
+  const fleet = { url, token, onChange };
+  const { diskDriver = 'auto' } = options;
+  const run = { stateDir: path.resolve(stateDir), allowUnisolated, gatewayDir, diskDriver, ...defaultIdle };
   return runHost({ ...run, binds: binds.map(parseBind), fleet });
 }
 
@@ -64,7 +70,8 @@ export async function runHost(options: RunOptions): Promise<RunningHost | { take
   if (!lock.isHeld) return { taken: lock.reason };
   const { allowUnisolated, binds, idleMs, idleWithProcessesMs, gatewayDir } = options;
   const name = fleet && (hostNameOf(fleet.token.identity) ?? undefined);
-  const named = name === undefined ? {} : { name };
+  const { diskDriver = 'auto' } = options;
+  const named = { diskDriver, ...(name === undefined ? {} : { name }) };
   const host = Host.open({
     ...{ stateDir, programs, cgroups, allowUnisolated, binds, idleMs, idleWithProcessesMs, gatewayDir },
     ...named,

@@ -15,6 +15,7 @@ import { failpoint, failpoints } from '../../protocol/failpoint.ts';
 import type { RunningSandbox, SessionFolders } from '../backend.ts';
 import type { CallStatus, ProcessState, Refusal, SandboxInfo, SandboxSpec } from '../executor.ts';
 import { isRefusal } from '../executor.ts';
+import { DiskLedger, type DiskRecord } from '../snapshot/ledger.ts';
 import { EditsCall, unjournalled } from './edits-call.ts';
 import { Journal, type JournalRecord } from './journal.ts';
 import { renewNetwork } from './network.ts';
@@ -33,6 +34,9 @@ export class Session {
   readonly folder: string;
   uid: number | null = null;
   spec: SandboxSpec | null = null;
+  readonly ledger = new DiskLedger();
+  /** Whether leftovers of its disk were looked for since it was opened. */
+  isSwept = false;
   sandbox: RunningSandbox | null = null;
   /** For the idle clock: when something was last asked, and how much is being asked now. */
   lastUsedMs = performance.now();
@@ -57,12 +61,17 @@ export class Session {
   }
 
   get folders(): SessionFolders {
-    const below = (name: string): string => path.join(this.folder, name);
+    return this.foldersAt(this.folder);
+  }
+
+  /** With the disk at `root`; uploads are the host's, beside it. */
+  foldersAt(root: string): SessionFolders {
+    const below = (name: string): string => path.join(root, name);
     return {
       workspace: below('workspace'),
       outputs: below('outputs'),
       home: below('home'),
-      uploads: below('uploads'),
+      uploads: path.join(this.folder, 'uploads'),
     };
   }
 
@@ -71,13 +80,18 @@ export class Session {
     return this.#journal;
   }
 
-  /** Makes the disk of a new session. `uid` owns what the sandbox writes. */
+  /** A disk of plain folders in its own. `uid` owns what the sandbox writes. */
   static makeDisk(folder: string, uid: number | null): void {
-    mkdirSync(path.join(folder, 'out'), { recursive: true, mode: 0o700 });
+    Session.makeFolder(folder);
     for (const name of ['workspace', 'outputs', 'home']) {
       mkdirSync(path.join(folder, name), { recursive: true, mode: 0o700 });
       if (uid !== null) chownSync(path.join(folder, name), uid, uid);
     }
+  }
+
+  /** What the host keeps of a new session; its disk is made with its first sandbox. */
+  static makeFolder(folder: string): void {
+    mkdirSync(path.join(folder, 'out'), { recursive: true, mode: 0o700 });
     // Owned by the host: the session reads it through a read-only mount, and paths in it are ours to resolve.
     mkdirSync(path.join(folder, 'uploads'), { recursive: true });
     chmodSync(path.join(folder, 'uploads'), 0o755);
@@ -122,6 +136,12 @@ export class Session {
         call.edits = null;
         return;
       }
+      case 'disk':
+      case 'checkpoint':
+      case 'checkpoint-removed':
+        this.ledger.recall(record);
+        if (record.type === 'disk' && record.restore !== undefined) this.giveUpEdits();
+        return;
     }
   }
 
@@ -309,6 +329,45 @@ export class Session {
       await Promise.race([Promise.all(calls), delay(OUTLIVE_MS, null, { ref: false })]);
       await sandbox.stop();
     });
+  }
+
+  /** Journalled, then known. */
+  async record(record: DiskRecord): Promise<void> {
+    await this.journal.append(record);
+    this.ledger.recall(record);
+  }
+
+  /** Edits that were begun on a disk that is another now are not finished on the new one. */
+  giveUpEdits(): void {
+    for (const call of this.#calls.values()) {
+      if (call.kind !== 'edits' || call.outcome !== null) continue;
+      call.outcome = { refused: 'changed', message: 'the disk was restored to a checkpoint meanwhile' };
+      call.edits = null;
+    }
+  }
+
+  /** What runs holds still while `act` does, where that can be done. */
+  async heldStill<T>(act: () => Promise<T>): Promise<T> {
+    const thaw = this.#thaw === null ? this.sandbox?.freeze?.() : undefined;
+    try {
+      return await act();
+    } finally {
+      // A new owner that came meanwhile has its own reason to hold it still.
+      if (this.#thaw === null) thaw?.();
+    }
+  }
+
+  /** Alone with the session's sandbox and disk. */
+  takeTurn<T>(act: () => Promise<T>): Promise<T> {
+    return this.#inTurn(act);
+  }
+
+  /** As `stop`, for whoever has the turn. */
+  async endInTurn(): Promise<void> {
+    const { sandbox } = this;
+    this.sandbox = null;
+    this.#isGone = true;
+    await sandbox?.stop();
   }
 
   async close(): Promise<void> {

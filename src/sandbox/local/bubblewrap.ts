@@ -37,6 +37,7 @@ export type CommandLine = {
   layer?: { from: string; readOnly: boolean };
   /** Null: no network. `join`: arguments with which the launcher enters the capture namespace. */
   captured: { join: string[]; trust: Trust } | null;
+  disk?: { mounts: string | null; owner: number | null };
 };
 
 const RPC_FD = 3;
@@ -143,18 +144,18 @@ export function commandLine(c: CommandLine): string[] {
   const staged: string[] = [];
   const mounts: string[] = [];
   let count = 0;
-  const mount = (from: string, to: string, readOnly: boolean): void => {
+  const mount = (from: string, to: string, readOnly: boolean, isOwn = false): void => {
     const name = `s${count++}`;
-    if (c.uid !== null) staged.push(readOnly ? '--ro-bind' : '--bind', from, name);
+    if (c.uid !== null) staged.push(readOnly ? '--ro-bind' : isOwn ? '--own-bind' : '--bind', from, name);
     mounts.push(readOnly ? '--ro-bind' : '--bind', c.uid === null ? from : `${STAGE}/${name}`, to);
   };
   for (const name of synthesisedEtc(c.captured !== null))
     mount(path.join(c.etcFolder, name), `/etc/${name}`, true);
   mount(c.guest, GUEST_PATH, true);
   mount(c.node, `${sandboxPaths.ownTools}/node`, true);
-  mount(c.folders.workspace, sandboxPaths.workspace, false);
-  mount(c.folders.outputs, sandboxPaths.outputs, false);
-  mount(c.folders.home, sandboxPaths.home, false);
+  mount(c.folders.workspace, sandboxPaths.workspace, false, true);
+  mount(c.folders.outputs, sandboxPaths.outputs, false, true);
+  mount(c.folders.home, sandboxPaths.home, false, true);
   mount(c.folders.uploads, sandboxPaths.uploads, true);
   if (c.layer) mount(c.layer.from, layerPath, c.layer.readOnly);
   if (c.captured !== null)
@@ -162,7 +163,10 @@ export function commandLine(c: CommandLine): string[] {
       mount(c.captured.trust[name], trustPaths[name], true);
   for (const bind of c.binds) mount(bind.from, bind.to, bind.readOnly);
   const asRoot = c.uid === null ? [] : ['--stage', STAGE, ...staged, '--uid', String(c.uid)];
+  const { mounts: diskMounts = null, owner = null } = c.disk ?? {};
+  if (c.uid !== null && owner !== null) asRoot.push('--owner', String(owner));
   return [
+    ...(diskMounts === null ? [] : ['--mounts', diskMounts]),
     ...c.procsFiles.flatMap((file) => ['--cgroup', file]),
     ...rlimits(c.limits, c.boundByRlimits),
     ...(c.captured?.join ?? []),

@@ -9,8 +9,9 @@ import path from 'node:path';
 import type { Programs } from '../backend.ts';
 import type { DiskDriver } from '../executor.ts';
 import { BtrfsDisks } from './btrfs.ts';
-import { DiskRefused, type SessionDisk } from './disk.ts';
+import { DiskRefused, type Owner, type SessionDisk } from './disk.ts';
 import { Ext4Disks } from './ext4.ts';
+import type { DiskLedger } from './ledger.ts';
 import { MountSpace } from './mount-space.ts';
 import { PlainDisks } from './plain.ts';
 import { findTool } from './tool.ts';
@@ -94,6 +95,16 @@ export class Disks {
       },
     );
     return this.#mounted;
+  }
+
+  /** Whatever disks and copies the ledger of a session speaks of, and their leftovers. No sandbox of it may run. */
+  async removeSession(of: Owner, ledger: DiskLedger): Promise<void> {
+    const drivers = new Set<DiskDriver>(ledger.disk === null ? [] : [ledger.disk.driver]);
+    for (const entry of ledger.checkpoints.values())
+      if (entry?.kept.form === 'copy') drivers.add(entry.kept.disk.driver);
+    const owner = { session: of.session, folder: of.folder };
+    for (const driver of drivers)
+      if (driver === 'btrfs' || driver === 'ext4') await (await this.of(driver)).removeAll(owner, new Set());
   }
 
   /** Call when no sandbox runs any more. */

@@ -6,6 +6,7 @@ import type { z } from 'zod';
 import type { Environment } from '../../../protocol/environments.ts';
 import type { Problem } from '../../../protocol/errors.ts';
 import { isProblem, problem } from '../../../protocol/errors.ts';
+import { isolationOf } from '../../../protocol/isolation.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import { session, sessionCreateParams } from '../../../protocol/sessions.ts';
 import type { Append } from '../../../store/store.ts';
@@ -95,11 +96,12 @@ async function prepare(call: CreateCall, id: string, mint: MintId, nowMs: number
   const mounts = await mountAll(context, body.resources ?? []);
   if (isProblem(mounts)) return mounts;
   const { repository, paths, resources, uploads, copies } = mounts;
+  const isolation = isolationOf((environment as unknown as Environment).config, deps.isolation);
   const pinned = deps.pinSession({
     sessionId: id,
     agent,
     environment: environment as unknown as Environment,
-    isolation: deps.isolation,
+    isolation,
     repository,
     mounts: paths,
   });
@@ -115,7 +117,7 @@ async function prepare(call: CreateCall, id: string, mint: MintId, nowMs: number
       environment,
       ...(body.vault_ids?.length ? { vaultIds: body.vault_ids } : {}),
       ...pinned,
-      isolation: deps.isolation,
+      isolation,
       repository,
       uploads,
       metadata: body.metadata ?? {},

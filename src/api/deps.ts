@@ -9,6 +9,7 @@ import type { SessionAgent } from '../protocol/agents.ts';
 import type { Environment } from '../protocol/environments.ts';
 import type { Isolation } from '../protocol/isolation.ts';
 import type { JsonObject } from '../protocol/json.ts';
+import type { LimitValues } from '../protocol/limits.ts';
 import type { PreviewBus } from '../protocol/previews.ts';
 import type { PinnedTool, RepositoryPin } from '../session/events.ts';
 import type { RequestPrefix } from '../session/model-request.ts';
@@ -112,6 +113,8 @@ export type ApiDeps = {
   /** Told of bugs (never of refusals); must not throw. */
   onBug?(error: unknown, requestId: string): void;
   limits?: Partial<ApiLimits>;
+  /** The most that an environment may ask for. */
+  limitMaxima?: LimitValues;
   /** Aborted when the server stops: open streams end then. */
   closing?: AbortSignal;
 };

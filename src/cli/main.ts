@@ -80,6 +80,7 @@ program
 
 program
   .command('serve')
+  .option('--limits <file>', 'JSON file with defaults and maxima of what a session may use')
   .description('start one process of a fleet on Postgres')
   .requiredOption('--role <roles>', 'api, engine, or api,engine')
   .option('--database-url <url>', 'the Postgres of the fleet (SCRIPTORIUM_DATABASE_URL)')
@@ -94,6 +95,7 @@ program
   .option('--internal-address <address>', 'how they reach it, where that is another address')
   .option('--host-lost-after <seconds>', 'a host that is away for so long is given up', '900')
   .option('--drain <seconds>', 'a model that is speaking may go on for so long after SIGTERM', '10')
+  .option('--limits <file>', 'JSON file with defaults and maxima of what a session may use')
   .option('--prices <file>', 'JSON file with prices of models')
   .option('--json', 'print one line of JSON with url, internal_address and api_key')
   .action(ends(async (options) => (await import('./serve.ts')).serve(options, terminal)));

@@ -24,6 +24,7 @@ export type ServeOptions = {
   internalAddress?: string;
   hostLostAfter: string;
   drain: string;
+  limits?: string;
   prices?: string;
   json?: boolean;
 };
@@ -74,6 +75,7 @@ async function start(options: ServeOptions) {
       model: { apiKey: process.env.OPENAI_API_KEY || null, baseURL: process.env.OPENAI_BASE_URL || null },
       ...(apiKey === undefined ? {} : { apiKey }),
       ...(options.internalAddress === undefined ? {} : { internalAddress: options.internalAddress }),
+      ...(options.limits === undefined ? {} : { limitsFile: options.limits }),
       ...(options.prices === undefined ? {} : { pricesFile: options.prices }),
     });
   } catch (error) {
@@ -81,7 +83,14 @@ async function start(options: ServeOptions) {
   }
 }
 
-const expected = new Set(['BadSecret', 'MasterKeyRefused', 'SchemaTooNew', 'StoreUnavailable', 'WeakKey']);
+const expected = new Set([
+  'BadLimits',
+  'BadSecret',
+  'MasterKeyRefused',
+  'SchemaTooNew',
+  'StoreUnavailable',
+  'WeakKey',
+]);
 
 function problemOf(error: NodeJS.ErrnoException): Refused | null {
   if (expected.has(error.name)) return new Refused(error.message);

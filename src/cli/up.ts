@@ -26,6 +26,7 @@ export type UpOptions = {
   resolve?: string[];
   privateNetwork?: string[];
   trustCa?: string;
+  limits?: string;
   prices?: string;
   allowUnisolated?: boolean;
 };
@@ -99,6 +100,7 @@ async function start(options: UpOptions, about: Start) {
       network: networkOf(options),
       ...(about.given === undefined ? {} : { apiKey: about.given }),
       ...(about.known === undefined ? {} : { knownApiKey: about.known }),
+      ...(options.limits === undefined ? {} : { limitsFile: options.limits }),
       ...(options.prices === undefined ? {} : { pricesFile: options.prices }),
     });
   } catch (error) {
@@ -128,6 +130,7 @@ async function startProblem(error: NodeJS.ErrnoException, about: Start): Promise
     });
   }
   if (error.name === 'SchemaTooNew' || error.name === 'MasterKeyRefused') return new Refused(error.message);
+  if (error.name === 'BadLimits') return new Refused(error.message, { exitCode: exitCodes.usage });
   if (error.name === 'WeakKey')
     return new Refused(`SCRIPTORIUM_API_KEY cannot be used: ${error.message}`, {
       hint: 'set a longer one, or unset it: a good one is made then',

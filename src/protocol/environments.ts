@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { metadata, metadataParam, timestamp, unavailable } from './fields.ts';
 import { hostPattern } from './hosts.ts';
 import { isolationParams, isolationShown } from './isolation.ts';
+import { limitsParams, limitValues } from './limits.ts';
 
 const noPackages = z
   .array(z.unknown())
@@ -57,6 +58,8 @@ const configParams = z.strictObject({
         : undefined,
   }),
   networking: networkingParams.nullish(),
+  /** Ours: what bounds its sessions; a member that is omitted is the server's default. */
+  limits: limitsParams.nullish(),
   packages: packagesParams.nullish(),
   ...isolationParams,
 });
@@ -104,6 +107,8 @@ const limited = z.looseObject({
 export const environmentConfig = z.looseObject({
   type: z.literal('cloud'),
   networking: z.discriminatedUnion('type', [unrestricted, limited]),
+  /** Absent where nothing was asked for. */
+  limits: limitValues.optional(),
   packages: z.looseObject({
     type: z.literal('packages'),
     apt: z.array(z.string()),

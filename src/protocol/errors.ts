@@ -22,6 +22,8 @@ export const errorKinds = {
   invalid_request: { status: 400, type: 'invalid_request_error' },
   /** What the protocol knows and this version does not do yet. */
   not_supported: { status: 400, type: 'invalid_request_error', code: 'not_supported' },
+  /** A limit of an environment that is above the server's maximum, or that nothing could run in. */
+  limit_out_of_range: { status: 400, type: 'invalid_request_error', code: 'limit_out_of_range' },
   invalid_metadata: { status: 400, type: 'invalid_request_error', code: 'invalid_metadata' },
   agent_model_required: { status: 400, type: 'invalid_request_error', code: 'agent_model_required' },
   environment_archived: { status: 400, type: 'invalid_request_error', code: 'environment_archived' },

@@ -18,7 +18,7 @@ export const limitNames = [
 ] as const;
 
 export type LimitName = (typeof limitNames)[number];
-export type LimitValues = { [name in LimitName]?: number };
+export type LimitValues = { [name in LimitName]?: number | undefined };
 
 const mebi = 1 << 20;
 const dayMs = 24 * 60 * 60_000;

@@ -57,7 +57,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const store = await openStoreOf(dataDir);
   const undo: (() => unknown)[] = [() => store.close()];
   try {
-    const base = baseOf(store, dataDir, options);
+    const base = baseOf(store, dataDir, options, true);
     const gateway = new OwnGateway(gatewayOptions(options, dataDir));
     const host = await connectHost(hostOptions(options, dataDir));
     const hello = await host.hello();

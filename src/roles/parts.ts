@@ -10,7 +10,7 @@ import { storeChecks } from '../engine/checks.ts';
 import { Errands } from '../engine/errands.ts';
 import { FoldedSessions } from '../engine/folded-sessions.ts';
 import type { HostLosses } from '../engine/host-losses.ts';
-import { SessionNetworks, ticketIdleMs, ticketLifeMs } from '../engine/network.ts';
+import { type NetworkParts, SessionNetworks, ticketIdleMs, ticketLifeMs } from '../engine/network.ts';
 import { pinSession } from '../engine/pin-session.ts';
 import type { LocalPreviews } from '../engine/preview-bus.ts';
 import { Workspaces } from '../engine/workspace.ts';
@@ -32,6 +32,7 @@ import type { Fleet } from '../sandbox/fleet/fleet.ts';
 import type { SessionConfig } from '../session/state.ts';
 import { openBlobs, openStore } from '../store/open.ts';
 import type { Blobs, Store } from '../store/store.ts';
+import { type LimitPolicy, limitPolicy } from './limit-policy.ts';
 
 export const version = '0.1.0';
 
@@ -45,17 +46,11 @@ export type CommonOptions = {
   /** A JSON file of prices that come before ours. */
   pricesFile?: string;
   limits?: Partial<Limits>;
+  /** JSON of the operator's defaults and maxima (limit-policy.ts). */
+  limitsFile?: string;
   /** Of a fleet; else the store's own in the data directory. */
   masterKeyFile?: string;
   onError?(error: unknown, about: string): void;
-};
-
-const defaultLimits: Limits = {
-  memoryBytes: 4 * 1024 ** 3,
-  processes: 512,
-  openFiles: 4096,
-  tmpBytes: 512 * 1024 ** 2,
-  fileBytes: 4 * 1024 ** 3,
 };
 
 const warmUpMs = 250;
@@ -66,14 +61,17 @@ export type Base = {
   folded: FoldedSessions;
   blobs: Blobs;
   vault: ReturnType<typeof openServerVault>;
+  policy: LimitPolicy;
   onError(error: unknown, about: string): void;
 };
 
-export function baseOf(store: Store, dataDir: string, options: CommonOptions): Base {
+/** `isOneMachine`: sessions run on this one. Throws `BadLimits`. */
+export function baseOf(store: Store, dataDir: string, options: CommonOptions, isOneMachine = false): Base {
   return {
     store,
     vault: openServerVault({ ...options, store, dataDir, nowMs: now }),
     folded: new FoldedSessions(store),
+    policy: limitPolicy(options, isOneMachine),
     blobs: openBlobs(dataDir),
     onError: options.onError ?? ((error, about) => console.error(`scriptorium: ${about}:`, error)),
   };
@@ -86,16 +84,17 @@ type BrainOptions = Pick<CommonOptions, 'model' | 'pricesFile' | 'limits'> & {
   about?: () => JsonObject;
   /** The gateway on the machine of a host. */
   gatewayAt(host: string | null): Gateway | null;
+  hosts?: NetworkParts['hosts'];
 };
 
 /** The engine, and what else works with the hands. */
 export function brainOf(base: Base, options: BrainOptions) {
   const { store, folded, blobs, onError } = base;
   const { fleet, previews, losses, about } = options;
-  const limits = { ...defaultLimits, ...options.limits };
-  const networks = networksOf(base, options.gatewayAt);
+  const { limits, maxima } = base.policy;
+  const networks = networksOf(base, options);
   const engine = assembleEngine({
-    ...{ store, folded, blobs, executor: fleet, decide, limits, nowMs: now },
+    ...{ store, folded, blobs, executor: fleet, decide, limits, maxima, nowMs: now },
     model: options.model,
     prices: options.pricesFile === undefined ? builtInPrices : loadPriceList(options.pricesFile),
     networks,
@@ -113,6 +112,7 @@ export function brainOf(base: Base, options: BrainOptions) {
       blobs,
       executor: fleet,
       limits,
+      maxima,
       networks,
       tenant: defaultTenant,
     }),
@@ -123,10 +123,14 @@ export function brainOf(base: Base, options: BrainOptions) {
   };
 }
 
-function networksOf({ store, vault, onError }: Base, gatewayAt: BrainOptions['gatewayAt']): SessionNetworks {
+function networksOf(
+  { store, vault, onError }: Base,
+  { gatewayAt, hosts }: Pick<BrainOptions, 'gatewayAt' | 'hosts'>,
+): SessionNetworks {
   return new SessionNetworks({
     store,
     gatewayAt,
+    ...(hosts ? { hosts } : {}),
     policyOf: ({ config, networkAnswers }) => {
       const policy = config && networkPolicy(networkingOf(config).networking, networkAnswers, []);
       return policy && !reachesNobody(policy) ? policy : null;
@@ -158,10 +162,14 @@ type ApiOptions = Pick<ApiDeps, 'previews' | 'sandbox' | 'isolation' | 'ready' |
   closing: AbortController;
 };
 
-export function apiOf({ store, folded, blobs, vault, onError }: Base, { closing, ...deps }: ApiOptions) {
+export function apiOf(
+  { store, folded, blobs, vault, policy, onError }: Base,
+  { closing, ...deps }: ApiOptions,
+) {
   return createApi({
     ...{ store, folded, blobs, vault, now, version, pinSession, ...deps },
     checks: storeChecks(store),
+    limitMaxima: policy.maxima,
     closing: closing.signal,
     onBug: (error, requestId) => onError(error, requestId),
   });

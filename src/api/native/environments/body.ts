@@ -10,6 +10,7 @@ import { patchMetadata } from '../../../protocol/fields.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import type { ResourcePut } from '../../../store/store.ts';
 import { shownRow } from '../../rows.ts';
+import { withLimits } from './limits.ts';
 
 /** The object of the API less its life. */
 export type EnvironmentBody = {
@@ -31,7 +32,7 @@ export function environmentBody(
     id,
     name: params.name,
     description: params.description ?? null,
-    config: mergedConfig(defaultConfig, params.config),
+    config: withLimits(mergedConfig(defaultConfig, params.config), params.config),
     metadata: params.metadata ?? {},
     scope: 'organization',
   };
@@ -49,7 +50,7 @@ export function updatedEnvironment(
     ...before,
     name: params.name ?? before.name,
     description: params.description === undefined ? before.description : params.description,
-    config: mergedConfig(before.config, params.config),
+    config: withLimits(mergedConfig(before.config, params.config), params.config),
     metadata: patchMetadata(before.metadata, Object.fromEntries(patch)),
   };
 }

@@ -1,8 +1,10 @@
 import { environment, environmentCreateParams } from '../../../protocol/environments.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
+import { mergedLimits } from '../../../protocol/limits.ts';
 import { operation } from '../../operation.ts';
 import { changeOrganization } from '../../organization-act.ts';
 import { environmentBody, shownEnvironment } from './body.ts';
+import { limitsRefusal } from './limits.ts';
 
 export const createEnvironment = operation({
   id: 'createEnvironment',
@@ -12,9 +14,11 @@ export const createEnvironment = operation({
   summary: 'Create an environment',
   body: environmentCreateParams,
   response: environment,
-  problems: ['conflict', 'not_supported', 'invalid_metadata', 'idempotency_key_reused'],
+  problems: ['conflict', 'not_supported', 'limit_out_of_range', 'invalid_metadata', 'idempotency_key_reused'],
   run: (call) =>
     changeOrganization(call, async (mint, nowMs) => {
+      const refusal = limitsRefusal(call.deps, mergedLimits(undefined, call.body.config?.limits));
+      if (refusal) return refusal;
       const id = mint('environment', 'environment');
       const time = new Date(nowMs).toISOString();
       const row = {

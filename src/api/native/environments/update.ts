@@ -8,6 +8,7 @@ import { changeOrganization } from '../../organization-act.ts';
 import { putOf } from '../../rows.ts';
 import type { EnvironmentBody } from './body.ts';
 import { shownEnvironment, updatedEnvironment } from './body.ts';
+import { limitsRefusal } from './limits.ts';
 
 /** Affects only sessions created afterwards: a session pins what it began with. */
 export const updateEnvironment = operation({
@@ -23,6 +24,7 @@ export const updateEnvironment = operation({
     'environment_archived',
     'conflict',
     'not_supported',
+    'limit_out_of_range',
     'invalid_metadata',
     'idempotency_key_reused',
   ],
@@ -34,6 +36,8 @@ export const updateEnvironment = operation({
       if (row.archivedAt !== null)
         return problem('environment_archived', 'This environment is archived and can not be changed.');
       const after = updatedEnvironment(row.body as unknown as EnvironmentBody, call.body);
+      const refusal = limitsRefusal(call.deps, after.config.limits);
+      if (refusal) return refusal;
       if (Object.keys(after.metadata).length > maxMetadataPairs) {
         return problem('invalid_metadata', `metadata: at most ${maxMetadataPairs} pairs`);
       }

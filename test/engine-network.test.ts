@@ -4,12 +4,13 @@
  */
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { Script } from '../rehearsal/script.ts';
+import { type NetworkParts, SessionNetworks } from '../src/engine/network.ts';
 import { networkPolicy, reachesNobody } from '../src/guard/network-policy.ts';
 import type { Networking } from '../src/protocol/environments.ts';
 import type { JsonObject } from '../src/protocol/json.ts';
 import type { SandboxSpec } from '../src/sandbox/executor.ts';
-import type { SessionConfig } from '../src/session/state.ts';
-import type { StoredEvent } from '../src/store/store.ts';
+import type { SessionConfig, SessionState } from '../src/session/state.ts';
+import type { Claim, StoredEvent } from '../src/store/store.ts';
 import { EngineRoom, event, idleAfter, message, textsOf } from './peers/engine-room.ts';
 import type { MemoryProcess } from './peers/memory-executor.ts';
 import { MemoryGateway } from './peers/memory-gateway.ts';
@@ -96,6 +97,22 @@ it('a sandbox gets a ticket and placeholders, the gateway the secret, the log ne
   expect(JSON.stringify([specs, log])).not.toContain(secret);
   expect(JSON.stringify(log)).not.toContain('ticket-');
   expect(gateway.opened).toHaveLength(1);
+});
+
+it('two who want the way at once get one ticket: neither starts a sandbox with one that is worth nothing', async () => {
+  await room.open(bashTwice);
+  const networks = new SessionNetworks({
+    ...room.network,
+    store: room.store,
+    onError: () => {},
+  } as NetworkParts);
+  const config = { environment: { config: { networking: limited() } } };
+  const state = { config, networkAnswers: [] } as unknown as SessionState;
+  const claim = { organization: 'o', project: 'p', stream: 'sesn_twice', fence: 1 } as Claim;
+  const ways = await Promise.all([networks.ready(claim, state, null), networks.ready(claim, state, null)]);
+  networks.stop();
+  expect(ways[0]).toEqual(ways[1]);
+  expect(gateway.opened.filter(({ session }) => session === 'sesn_twice')).toHaveLength(1);
 });
 
 it('a session that may reach nobody has no gateway', async () => {

@@ -8,12 +8,12 @@
  */
 import { createHash } from 'node:crypto';
 import type { Gateway, GatewayObservation, GatewaySession, NetworkDecision } from '../gateway/gateway.ts';
-import { GatewayUnreachable } from '../gateway/gateway.ts';
+import { GatewayAway, GatewayUnreachable } from '../gateway/gateway.ts';
 import type { BoundCredential, NetworkPolicy } from '../gateway/policy.ts';
 import { newId } from '../protocol/ids.ts';
 import { canonicalJson, type JsonObject } from '../protocol/json.ts';
 import type { SandboxSpec } from '../sandbox/executor.ts';
-import { HostUnreachable } from '../sandbox/executor.ts';
+import { HostAway, HostUnreachable } from '../sandbox/executor.ts';
 import type { DraftOf } from '../session/events.ts';
 import type { SessionConfig, SessionState } from '../session/state.ts';
 import type { Claim, Store } from '../store/store.ts';
@@ -32,6 +32,13 @@ export type NetworkParts = {
   store: Store;
   /** The gateway on the machine of that host; null where there is none. */
   gatewayAt(host: string | null): Gateway | null;
+  /** Absent: there is one host, which is ours. */
+  hosts?: {
+    /** Where a session without a place finds host and gateway together; null where nowhere. */
+    choose(session: string): string | null;
+    /** Throws `HostAway` where it is not connected. */
+    check(host: string): void;
+  };
   /** Null where the session reaches nobody. */
   policyOf(state: SessionState): NetworkPolicy | null;
   /** From the vault; asked at every claim, so that rotation reaches running sessions. */
@@ -49,7 +56,17 @@ export type Way = {
   network: NonNullable<SandboxSpec['network']>;
   env: Record<string, string>;
   unreachable: SessionProblem[];
+  /** The host beside the gateway, for a session that had no place. */
+  host?: string;
 };
+
+/** The way out is away and its host is there: the session waits in the store as it does for a host, and gives up neither. */
+class WayOutAway extends HostAway {
+  constructor(message: string) {
+    super(null, 0);
+    this.message = message;
+  }
+}
 
 type Open = {
   gateway: Gateway;
@@ -71,6 +88,7 @@ const afterFailureMs = 1_000;
 export class SessionNetworks {
   readonly #parts: NetworkParts;
   readonly #open = new Map<string, Open>();
+  readonly #bringing = new Map<string, Promise<unknown>>();
   #isOver = false;
 
   constructor(parts: NetworkParts) {
@@ -88,19 +106,29 @@ export class SessionNetworks {
         : nothing;
       return { network: { kind: 'none' }, env, unreachable };
     }
-    const gateway = this.#parts.gatewayAt(host);
+    const place = host ?? this.placeFor(claim);
+    // A machine that is gone is given up as a host, not waited for as a gateway.
+    if (place !== null) this.#parts.hosts?.check(place);
+    const gateway = this.#parts.gatewayAt(place);
     if (!gateway)
       return {
         problem:
           'this session may use the network, and there is no gateway beside its host. See `scriptorium doctor`.',
       };
     try {
-      return await this.#bring(claim, config, { gateway, policy });
+      const way = await this.#bring(claim, config, { gateway, policy });
+      return 'problem' in way || host !== null || place === null ? way : { ...way, host: place };
     } catch (error) {
       // The session waits for its gateway as it would for its host.
+      if (error instanceof GatewayAway) throw new WayOutAway(error.message);
       if (error instanceof GatewayUnreachable) throw new HostUnreachable(error.message);
       throw error;
     }
+  }
+
+  /** Of a session without a place that needs a way out; null where any host is as good. Rejects as hosts do. */
+  placeFor(claim: Claim): string | null {
+    return this.#parts.hosts?.choose(claim.stream) ?? null;
   }
 
   /** The log says something new about hosts: it holds at once, for connections that wait for it, too. */
@@ -118,7 +146,23 @@ export class SessionNetworks {
     this.#isOver = true;
   }
 
-  async #bring(
+  /** One at a time for each session: of two tickets the gateway would know the later one only. */
+  #bring(
+    claim: Claim,
+    config: SessionConfig,
+    to: { gateway: Gateway; policy: NetworkPolicy },
+  ): Promise<Way | { problem: string }> {
+    const before = this.#bringing.get(claim.stream) ?? Promise.resolve();
+    const brought = before.then(() => this.#bringNow(claim, config, to));
+    const settled = brought.catch(() => undefined);
+    this.#bringing.set(claim.stream, settled);
+    void settled.then(() => {
+      if (this.#bringing.get(claim.stream) === settled) this.#bringing.delete(claim.stream);
+    });
+    return brought;
+  }
+
+  async #bringNow(
     claim: Claim,
     config: SessionConfig,
     { gateway, policy }: { gateway: Gateway; policy: NetworkPolicy },
@@ -139,6 +183,9 @@ export class SessionNetworks {
     const network = { kind: 'gateway' as const, ticket, authorityPem: opened.authorityPem };
     const way: Way = { network, env, unreachable };
     const open: Open = { gateway, generation, fence, digest, way };
+    // Its machine was given up: a gateway that lives on there forgets the secrets.
+    if (before && before.gateway !== gateway)
+      before.gateway.closeSession({ session, fence }).catch(() => undefined);
     this.#open.set(session, open);
     void this.#observe(claim, open);
     return way;
@@ -148,24 +195,30 @@ export class SessionNetworks {
   async #observe(claim: Claim, open: Open): Promise<void> {
     const { stream: session } = claim;
     let acknowledge = 0;
+    let patienceEndsMs = performance.now() + ticketIdleMs;
+    // Numbers of one gateway mean nothing at the next.
+    const isStillIt = async () => (await open.gateway.generation()) === open.generation;
     while (!this.#isOver && this.#open.get(session) === open) {
       try {
+        if (!(await isStillIt())) break;
         const seen = await open.gateway.observe({
           session,
           acknowledge,
           waitMs: this.#parts.observeMs ?? observeMs,
         });
-        if ('refused' in seen) break;
+        if ('refused' in seen || !(await isStillIt())) break;
+        patienceEndsMs = performance.now() + ticketIdleMs;
         if (seen.length === 0 && (await this.#isOverNow(claim))) return await this.#end(claim, open);
         for (const observation of seen) {
           if (!(await this.#write(claim, open.generation, observation))) return this.#forget(session, open);
           acknowledge = observation.seq;
         }
       } catch (error) {
-        // A gateway that is gone has nothing more to say; a store that is gone is asked again.
-        if (error instanceof GatewayUnreachable) break;
+        // A gateway that is gone has nothing more to say; one whose link broke, or a store that is gone, is asked again.
+        const isAway = error instanceof GatewayAway && performance.now() < patienceEndsMs;
+        if (error instanceof GatewayUnreachable && !isAway) break;
         if (this.#isOver) break;
-        this.#parts.onError(error, session);
+        if (!isAway) this.#parts.onError(error, session);
         await new Promise((resolve) => setTimeout(resolve, afterFailureMs).unref());
       }
     }

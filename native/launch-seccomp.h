@@ -200,7 +200,18 @@ static void restrict_personality(struct program *p) {
 /* Whose calls they are. gVisor's kernel is one of its own inside, and has gaps. */
 enum kernel { ON_LINUX, ON_GVISOR, ON_GVISOR_AS_ROOT };
 
+static void spare_init(struct program *p, uint32_t number) {
+  unsigned short block = begin_block(p, number);
+  load_argument(p, 0);
+  when_equal(p, 1, errno_answer(EPERM));
+  answer(p, SECCOMP_RET_ALLOW);
+  end_block(p, block);
+}
+
 static void mend_gvisor(struct program *p, enum kernel kernel) {
+  /* Its PID 1 can be signalled like any other. */
+  static const uint16_t signals[] = {N(kill), N(tkill), N(tgkill), N(rt_sigqueueinfo), N(rt_tgsigqueueinfo), N(pidfd_open)};
+  for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) spare_init(p, signals[i]);
   /* On a link they fail with EBADF there, which ls and cp take for damage; this says that there are none. */
   when_equal(p, SYS_lgetxattr, errno_answer(EOPNOTSUPP));
   when_equal(p, SYS_llistxattr, errno_answer(EOPNOTSUPP));

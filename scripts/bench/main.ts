@@ -15,6 +15,7 @@ import { measureCodex } from './codex.ts';
 import type { Figure } from './figure.ts';
 import { isOver, tableOf } from './figure.ts';
 import { measureColdMessage, measureLongLog, measureMessages } from './message.ts';
+import { measureNetwork } from './network.ts';
 import { Peer } from './peer-process.ts';
 import { endAll, temporaryFolder } from './processes.ts';
 import { measureRecovery } from './recovery.ts';
@@ -31,7 +32,17 @@ import { measureWaterfall } from './waterfall.ts';
 
 /** A minute or more each; all but the watchers need a Postgres. */
 const longParts = ['appends', 'takeover', 'frozen', 'sleepers', 'watchers'];
-const partNames = ['steps', 'messages', 'sandbox', 'start', 'memory', 'recovery', 'store', ...longParts];
+const partNames = [
+  'steps',
+  'messages',
+  'sandbox',
+  'network',
+  'start',
+  'memory',
+  'recovery',
+  'store',
+  ...longParts,
+];
 
 const usage = `Usage: npm run bench -- [options]
 
@@ -49,6 +60,7 @@ const plans = {
     messages: 30,
     coldStarts: 5,
     sandbox: { creates: 30, execs: 300 },
+    network: { creates: 30, burst: 20, requests: 1000 },
     starts: 9,
     memoryRounds: 3,
     sleepers: 100,
@@ -65,6 +77,7 @@ const plans = {
     messages: 12,
     coldStarts: 2,
     sandbox: { creates: 10, execs: 100 },
+    network: { creates: 10, burst: 10, requests: 300 },
     starts: 3,
     memoryRounds: 1,
     sleepers: 100,
@@ -161,6 +174,7 @@ function partsOf(plan: Plan, peer: Peer, isIsolated: boolean): Part[] {
       },
     },
     { name: 'sandbox', measure: () => measureSandbox(isIsolated, plan.sandbox) },
+    { name: 'network', measure: async () => (isIsolated ? measureNetwork(plan.network) : []) },
     { name: 'start', measure: () => measureStart(settings, plan.starts) },
     {
       name: 'memory',

@@ -75,7 +75,7 @@ async function measureExec(host: HostClient, isolation: Isolation, execs: number
   ];
 }
 
-async function exec(host: Executor, session: string, callId: string, argv: string[]): Promise<void> {
+export async function exec(host: Executor, session: string, callId: string, argv: string[]): Promise<void> {
   const answer = await host.startProcess({
     session,
     fence: 1,
@@ -92,7 +92,7 @@ async function exec(host: Executor, session: string, callId: string, argv: strin
     throw new Error(`a trivial command did not end well: ${JSON.stringify(process)}`);
 }
 
-function must<T extends object>(answer: T | Refusal): T {
+export function must<T extends object>(answer: T | Refusal): T {
   if ('refused' in answer) throw new Error(`the host refused: ${answer.message}`);
   return answer;
 }

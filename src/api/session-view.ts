@@ -23,6 +23,7 @@ export function sessionView(id: string, summary: SessionSummary, nowMs: number):
     created_at: summary.created_at,
     updated_at: summary.updated_at,
     archived_at: summary.archived_at,
+    ...(summary.forked_from === undefined ? {} : { forked_from: summary.forked_from }),
   };
 }
 

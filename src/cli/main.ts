@@ -74,13 +74,13 @@ program
   )
   .option('--private-network <cidr>', 'private addresses that the gateway may reach; repeatable', collect, [])
   .option('--trust-ca <file>', 'authorities (PEM) that the gateway trusts besides the system’s')
+  .option('--limits <file>', 'JSON file with defaults and maxima of what a session may use')
   .option('--prices <file>', 'JSON file with prices of models')
   .option('--allow-unisolated', 'run agents WITHOUT a sandbox; every session says so loudly')
   .action(ends(async (options) => (await import('./up.ts')).up(options, terminal)));
 
 program
   .command('serve')
-  .option('--limits <file>', 'JSON file with defaults and maxima of what a session may use')
   .description('start one process of a fleet on Postgres')
   .requiredOption('--role <roles>', 'api, engine, or api,engine')
   .option('--database-url <url>', 'the Postgres of the fleet (SCRIPTORIUM_DATABASE_URL)')
@@ -278,6 +278,17 @@ program
   .option('--json', 'print the result as one line of JSON')
   .option('--keep', 'keep the folder of the run')
   .action(ends(async (options) => (await import('./chaos.ts')).chaos(options)));
+
+program
+  .command('attack')
+  .description('run hostile scripts in servers of its own, and say which were refused')
+  .option('--isolation <backend>', 'what isolates the sandboxes (default: bubblewrap)')
+  .option('--only <ids>', 'rows, or beginnings of their ids, with commas between')
+  .option('--as-user', 'as root: run everything as an ordinary user')
+  .option('--list', 'print the rows and attack nothing')
+  .option('--json', 'print the result as one line of JSON')
+  .option('--keep', 'keep the folder of the run')
+  .action(ends(async (options) => (await import('./attack.ts')).attack(options)));
 
 talking('doctor', 'say what this machine, or a database, lacks and what to do about it')
   .option('--database-url <url>', 'say instead what the Postgres of a fleet can keep')

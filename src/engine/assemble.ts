@@ -20,6 +20,7 @@ import { Acts } from './acts.ts';
 import { minter } from './draft.ts';
 import { Driver } from './drive.ts';
 import { Engine } from './engine.ts';
+import type { EnvironmentBuilds } from './environment-builds.ts';
 import { FoldedSessions } from './folded-sessions.ts';
 import { Hands } from './hands.ts';
 import type { HostLosses } from './host-losses.ts';
@@ -45,6 +46,7 @@ export type EngineParts = {
   about?(): JsonObject;
   losses?: HostLosses;
   networks?: SessionNetworks;
+  environments?: EnvironmentBuilds;
 };
 
 const defaultSlots = 64;

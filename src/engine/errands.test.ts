@@ -111,3 +111,29 @@ it('waits for the host that has the disk, for as long as it is away, and does th
 function helloOf(hostId: string): HostHello {
   return { hostId, sandboxes: 0 } as HostHello;
 }
+
+it('removes a deleted checkpoint under the owner’s fence, also when the host was away at first (S5)', async () => {
+  const room = await new EngineRoom().open(() => ({ text: 'done' }));
+  try {
+    const session = await room.createSession({}, message('go'));
+    await room.until(session, idleAfter(1));
+    const fence = (await room.store.stream(tenant, session))?.fence ?? 0;
+    await room.executor.checkpoint({ session, fence, checkpoint: 'ckpt_1' });
+    await room.executor.checkpoint({ session, fence, checkpoint: 'ckpt_2' });
+    const body = { session, checkpoint: 'ckpt_1' };
+    const outbox = [{ id: `${session}/ckpt_1/remove`, kind: 'checkpoint.remove', body }];
+    await room.store.append({ ...tenant, stream: session, events: [], outbox });
+    const { store, executor } = room;
+    const errands = new Errands({ store, executor, onError: (error) => room.errors.push(error) });
+    room.executor.breakNext('removeCheckpoint', 'before');
+    await errands.runOnce();
+    await errands.runOnce();
+    expect(await room.executor.checkpoints({ session, fence })).toMatchObject({
+      checkpoints: [{ checkpoint: 'ckpt_2' }],
+    });
+    expect(await room.store.pendingOutbox(10)).toEqual([]);
+    expect(room.errors).toEqual([]);
+  } finally {
+    await room.close();
+  }
+});

@@ -1,6 +1,6 @@
 /**
- * What was promised in a commit and is done after it, at least once: the outbox. Today that is one errand, removing the
- * sandbox and the disk of a deleted session (S5); webhooks are to follow.
+ * What was promised in a commit and is done after it, at least once: the outbox. Removing the sandbox and the
+ * disk of a deleted session, and a deleted checkpoint (S5); webhooks are to follow.
  *
  * An errand that names a host is done when that host has done it, however long it is away; where it is given up, there
  * is no disk any more. What waits keeps nothing else waiting.
@@ -64,17 +64,19 @@ export class Errands {
   }
 
   async #perform(message: OutboxMessage): Promise<boolean> {
-    if (message.kind !== 'sandbox.remove') return false;
     const { executor } = this.#options;
     const { session, host } = message.body;
+    if (message.kind !== 'sandbox.remove' && message.kind !== 'checkpoint.remove') return false;
     if (typeof host === 'string') executor.locate?.(String(session), host);
     try {
+      if (message.kind === 'checkpoint.remove') return await this.#removeCheckpoint(message);
       return await this.#remove(String(session));
     } catch (error) {
       // An unreachable host is the engine's to complain of.
       if (!(error instanceof HostUnreachable)) throw error;
       if (!(error instanceof HostAway) || error.host === null) return false;
       if (!(await this.#options.losses?.isLost(error.host))) return false;
+      if (message.kind === 'checkpoint.remove') return true;
       // Gone with its machine; what may have been begun elsewhere is still to go.
       executor.locate?.(String(session), null);
       return this.#remove(String(session)).catch((again: unknown) => {
@@ -82,6 +84,24 @@ export class Errands {
         throw again;
       });
     }
+  }
+
+  /** Under the present owner's fence, so that a turn under way is not disturbed. */
+  async #removeCheckpoint({ body, stream, ...tenant }: OutboxMessage): Promise<boolean> {
+    const row = await this.#options.store.stream(tenant, stream);
+    // With its session its disk goes, and with that all of its checkpoints.
+    if (!row || row.erased) return true;
+    const checkpoint = String(body.checkpoint);
+    const removed = await this.#options.executor.removeCheckpoint({
+      session: stream,
+      fence: row.fence,
+      checkpoint,
+    });
+    // Fenced: claimed anew in between; the next round has the newer fence.
+    if (!isRefusal(removed) || removed.refused === 'no_sandbox') return true;
+    if (removed.refused !== 'fenced')
+      this.#options.onError(new Error(`${checkpoint} could not be removed: ${removed.message}`));
+    return false;
   }
 
   async #remove(session: string): Promise<boolean> {

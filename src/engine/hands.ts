@@ -13,10 +13,12 @@ import type { Blobs, Claim } from '../store/store.ts';
 import type { ToolContext } from '../tools/tool.ts';
 import type { DiskAccess } from './act-checkpoint.ts';
 import { draft } from './draft.ts';
+import type { EnvironmentBuilds } from './environment-builds.ts';
 import type { HostLosses } from './host-losses.ts';
 import { limitDrafts, limitsFor } from './limits.ts';
 import type { SessionNetworks } from './network.ts';
 import type { Shell } from './realize.ts';
+import { readyEnvironment } from './session-environment.ts';
 
 /** Resolves once the events are in the log: true, or false where they never will be. */
 export type Emit = (drafts: Draft[]) => Promise<boolean>;
@@ -31,6 +33,8 @@ export type HandsParts = {
   maxima?: LimitValues;
   losses?: HostLosses;
   networks?: SessionNetworks;
+  /** Absent: environments are the base alone, and one that asks for more is refused. */
+  environments?: EnvironmentBuilds;
 };
 
 /** Bytes a piece when a file is carried into a sandbox. */
@@ -44,6 +48,9 @@ export class Hands {
   readonly #maxima: LimitValues;
   readonly #losses: HostLosses | null;
   readonly #networks: SessionNetworks | null;
+  readonly #environments: EnvironmentBuilds | null;
+  /** Of the environment, as the log has it or is about to. */
+  #layer: string | null = null;
   #isStarted = false;
   #isReady = false;
   /** Where the session's disk is, as the log has it. */
@@ -56,6 +63,7 @@ export class Hands {
   constructor(parts: HandsParts, claim: Claim) {
     this.#losses = parts.losses ?? null;
     this.#networks = parts.networks ?? null;
+    this.#environments = parts.environments ?? null;
     this.#executor = parts.executor;
     this.#blobs = parts.blobs;
     this.#claim = claim;
@@ -104,7 +112,7 @@ export class Hands {
     const sandbox = this.#sandboxOf(state);
     this.#host ??= sandbox.hostId;
     const host = this.#host;
-    const info = await this.#create(config, state, host).catch(async (error: unknown) => {
+    const info = await this.#create(config, state, host, { shell, emit }).catch(async (error: unknown) => {
       if (!(error instanceof HostAway) || host === null || !(await this.#losses?.isGivenUp(error)))
         throw error;
       return error;
@@ -122,7 +130,14 @@ export class Hands {
       const problems = this.#unreachable
         .splice(0)
         .map((error) => draft(shell.mint, state, 'session.error', { error }, {}));
-      const said = emit([draft(shell.mint, state, 'sandbox.started', shown(info), {}), ...problems]);
+      const drifted = this.#drifted(info).map((facts) =>
+        draft(shell.mint, state, 'environment.drifted', facts, {}),
+      );
+      const said = emit([
+        draft(shell.mint, state, 'sandbox.started', shown(info), {}),
+        ...drifted,
+        ...problems,
+      ]);
       // Nothing is begun on a host before the log says which: the next engine would look for it elsewhere (L6).
       if (isElsewhere && !(await said))
         return { ok: false, message: 'The engine has let go of the session.' };
@@ -139,24 +154,45 @@ export class Hands {
   async #create(
     config: SessionConfig,
     state: SessionState,
-    host: string | null,
+    logged: string | null,
+    say: { shell: Shell; emit: Emit },
   ): Promise<SandboxInfo | Refusal> {
     const { stream: session, fence } = this.#claim;
+    this.#layer ??= this.#sandboxOf(state).layer;
+    const pinned = this.#layer;
+    const environment = await readyEnvironment({
+      ...{ builds: this.#environments, tenant: this.#claim, state, pinned, host: logged },
+      ...say,
+    });
+    if ('problem' in environment) return { refused: 'isolation_unavailable', message: environment.problem };
+    const { host, layer, env } = environment;
+    this.#layer = layer?.digest ?? null;
     const way = await this.#networks?.ready(this.#claim, state, host);
     if (way && 'problem' in way) return { refused: 'isolation_unavailable', message: way.problem };
     const { unreachable, ...network } = way ?? { unreachable: [] };
     this.#unreachable = unreachable.map((error) => ({ ...error, retry_status: { type: 'terminal' } }));
     const place = host === null ? {} : { host };
     const { isolation } = config;
-    return this.#executor.createSandbox({
+    const made = await this.#executor.createSandbox({
       session,
       fence,
       isolation,
       limits: limitsFor(this.#limits, this.#maxima, config),
-      env: {},
       ...network,
       ...place,
+      ...(layer === undefined ? {} : { layer }),
+      env: { ...env, ...way?.env },
     });
+    // Removed meanwhile, or another host's: it is made again from its lock, once.
+    if (!isRefusal(made) || made.refused !== 'no_layer' || pinned === null) return made;
+    this.#layer = null;
+    return this.#create(config, { ...state, sandbox: { ...state.sandbox, layer: null } }, logged, say);
+  }
+
+  #drifted({ drift, reused }: SandboxInfo): { digest: string; message: string }[] {
+    return drift === undefined || reused || this.#layer === null
+      ? []
+      : [{ digest: this.#layer, message: drift }];
   }
 
   /** As the log has it now, where a call was begun before the workspace was lost. */
@@ -173,6 +209,7 @@ export class Hands {
     const said = emit([draft(shell.mint, state, 'workspace_lost', { host, message }, {})]);
     if (!(await said)) return { ok: false, message: 'The engine has let go of the session.' };
     this.#lost.add(host);
+    this.#layer = null;
     this.#host = null;
     this.#isStarted = false;
     this.#isReady = false;

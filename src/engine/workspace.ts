@@ -15,6 +15,7 @@ import type { Blobs, Store, StreamRow, Tenant } from '../store/store.ts';
 import { FoldedSessions } from './folded-sessions.ts';
 import { limitsFor } from './limits.ts';
 import type { SessionNetworks } from './network.ts';
+import { settledEnvironment } from './session-environment.ts';
 
 /** Why the workspace cannot be shown or given; `unavailable` may be asked again. */
 export type Unavailable = { ok: false; reason: 'no_workspace' | 'unavailable' | 'failed'; message: string };
@@ -142,7 +143,9 @@ export class Workspaces {
     const way = await networks?.ready(claim, state, hostId);
     if (way && 'problem' in way) return { ok: false, reason: 'unavailable', message: way.problem };
     const { unreachable: _, ...network } = way ?? {};
-    const spec = { session, fence: row.fence, isolation, limits, env: {}, ...network, ...place };
+    const environment = settledEnvironment(state);
+    const env = { ...environment.env, ...way?.env };
+    const spec = { session, fence: row.fence, isolation, limits, ...network, ...place, ...environment, env };
     const sandbox = await executor.createSandbox(spec);
     if (isRefusal(sandbox)) return { ok: false, reason: 'unavailable', message: sandbox.message };
     return { row, pin, baseCommit };

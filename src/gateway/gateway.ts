@@ -11,6 +11,11 @@ export class GatewayUnreachable extends Error {
   override name = 'GatewayUnreachable';
 }
 
+/** A `GatewayUnreachable` of a fleet: the gateway comes back by itself, or another in its place; it is waited for. */
+export class GatewayAway extends GatewayUnreachable {
+  override name = 'GatewayAway';
+}
+
 export type GatewaySession = {
   session: string;
   /** A lower one than the session's highest is refused, as by a host. */

@@ -2,25 +2,61 @@
 import { z } from 'zod';
 import { metadata, metadataParam, timestamp, unavailable } from './fields.ts';
 import { hostPattern } from './hosts.ts';
-import { isolationParams, isolationShown } from './isolation.ts';
+import { isolationParams, isolationProblem, isolationShown, mergedIsolation } from './isolation.ts';
 import { limitsParams, limitValues } from './limits.ts';
 
-const noPackages = z
-  .array(z.unknown())
-  .max(0, {
-    error: () => unavailable('packages are', 'leave them out; the base image is what the sandbox has'),
-  })
-  .nullish();
+/** As its manager writes it, version included. What begins with a dash would be an option of the manager. */
+const packageSpec = z.string().regex(/^[A-Za-z0-9@][^\s\0]{0,213}$/, 'a package as its manager writes it');
+const packageSpecs = z.array(packageSpec).max(500).nullish();
 
 const packagesParams = z.strictObject({
   type: z.literal('packages').optional(),
-  apt: noPackages,
-  cargo: noPackages,
-  gem: noPackages,
-  go: noPackages,
-  npm: noPackages,
-  pip: noPackages,
+  apt: packageSpecs,
+  cargo: packageSpecs,
+  gem: packageSpecs,
+  go: packageSpecs,
+  npm: packageSpecs,
+  pip: packageSpecs,
 });
+
+const maxFileChars = 256 * 1024;
+
+/** Ours: what a layer is made of besides packages, and what its sessions do at their start. */
+const buildParams = {
+  /** What lies below: the /usr of the machine. */
+  base: z
+    .literal('host', {
+      error: () => unavailable('other bases than "host" are', 'send {"base": "host"} or leave it out'),
+    })
+    .nullish(),
+  /** Written into the layer. */
+  files: z
+    .array(
+      z.strictObject({
+        path: z
+          .string()
+          .max(1000)
+          .regex(
+            /^\/opt\/env\/(?!\.\.?(\/|$))[^\0]*[^/\0]$/,
+            'a path below /opt/env: elsewhere nothing of an environment is kept',
+          )
+          .refine((path) => !path.split('/').includes('..'), 'must not have ".." in it'),
+        content: z.string().max(maxFileChars),
+      }),
+    )
+    .max(100)
+    .nullish(),
+  /** Run in order by bash in /opt/env, with the registries of package managers to be reached and nothing else. */
+  setup: z
+    .array(z.strictObject({ run: z.string().min(1).max(20_000) }))
+    .max(50)
+    .nullish(),
+  /** Variables of every program of a session. */
+  env: z
+    .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,99}$/, 'a name of a variable'), z.string().max(20_000))
+    .refine((env) => Object.keys(env).length <= 100, 'at most 100 variables')
+    .nullish(),
+};
 
 const networkRuleParams = z.strictObject({
   effect: z.enum(['allow', 'ask', 'deny']),
@@ -62,6 +98,7 @@ const configParams = z.strictObject({
   limits: limitsParams.nullish(),
   packages: packagesParams.nullish(),
   ...isolationParams,
+  ...buildParams,
 });
 
 const name = z.string().min(1).max(256);
@@ -118,12 +155,18 @@ export const environmentConfig = z.looseObject({
     npm: z.array(z.string()),
     pip: z.array(z.string()),
   }),
+  /** Absent where nobody said anything about them. */
   ...isolationShown,
+  files: z.array(z.looseObject({ path: z.string(), content: z.string() })).optional(),
+  setup: z.array(z.looseObject({ run: z.string() })).optional(),
+  env: z.record(z.string(), z.string()).optional(),
 });
 
 export const environment = z.looseObject({
   type: z.literal('environment'),
   id: z.string(),
+  /** Ours: grows with every update. */
+  version: z.int(),
   name: z.string(),
   description: z.string().nullable(),
   config: environmentConfig,
@@ -156,6 +199,50 @@ export function mergedNetworking(
     max_bytes_per_host:
       params.max_bytes_per_host === undefined ? (old.max_bytes_per_host ?? null) : params.max_bytes_per_host,
   };
+}
+
+type ConfigParams = z.infer<typeof configParams>;
+
+/** What an update says about a config, merged with what was there (§3): a part that is omitted keeps its value. */
+export function mergedConfig(
+  before: EnvironmentConfig,
+  params: ConfigParams | null | undefined,
+): EnvironmentConfig {
+  if (!params) return before;
+  const { packages } = before;
+  const said = Object.entries(params.packages ?? {}).filter(([, specs]) => specs !== undefined);
+  const files = params.files ?? before.files ?? [];
+  const setup = params.setup ?? before.setup ?? [];
+  const env = params.env ?? before.env ?? {};
+  const {
+    files: _files,
+    setup: _setup,
+    env: _env,
+    isolation: _one,
+    minimum_isolation: _least,
+    ...rest
+  } = before;
+  return {
+    ...rest,
+    ...mergedIsolation(before, params),
+    networking: mergedNetworking(before.networking, params.networking),
+    packages: {
+      ...packages,
+      ...Object.fromEntries(said.map(([name, specs]) => [name, specs ?? []])),
+      type: 'packages',
+    },
+    ...(files.length > 0 ? { files } : {}),
+    ...(setup.length > 0 ? { setup } : {}),
+    ...(Object.keys(env).length > 0 ? { env } : {}),
+  };
+}
+
+/** What is wrong with a config as a whole, where each part of it is well-formed; null: nothing. */
+export function configProblem(config: EnvironmentConfig): string | null {
+  const { packages } = config;
+  if (packages.apt.length > 0)
+    return `config.packages.apt: ${unavailable('apt packages are', 'they would change the system of the machine itself, which is the base')}`;
+  return isolationProblem(config);
 }
 
 function wholeRule(rule: z.infer<typeof networkRuleParams>) {

@@ -141,6 +141,10 @@ export const session = z.looseObject({
   created_at: timestamp,
   updated_at: timestamp,
   archived_at: timestamp.nullable(),
+  /** Ours: the session that this one was up to a checkpoint; absent where it is no fork. */
+  forked_from: z
+    .looseObject({ session_id: z.string(), event_id: z.string(), checkpoint_id: z.string() })
+    .optional(),
 });
 
 export const sessionThread = z.looseObject({

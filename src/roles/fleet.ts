@@ -8,8 +8,9 @@ import { answerApi } from '../engine/answer-api.ts';
 import { HostLosses } from '../engine/host-losses.ts';
 import { HostTokens } from '../engine/host-tokens.ts';
 import { bothPreviews, LocalPreviews } from '../engine/preview-bus.ts';
+import { Gateways } from '../gateway/process/gateways.ts';
 import { fleetKey } from '../guard/first-key.ts';
-import { apiIdentity, hostNameOf, readClusterSecret } from '../link/secret.ts';
+import { apiIdentity, gatewayNameOf, hostNameOf, readClusterSecret } from '../link/secret.ts';
 import { listenForLinks, showAddress } from '../link/tls.ts';
 import { attachHost } from '../sandbox/fleet/attach.ts';
 import { Fleet } from '../sandbox/fleet/fleet.ts';
@@ -90,30 +91,47 @@ type EngineRole = Awaited<ReturnType<typeof engineRole>>;
 async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
   const { store, onError } = base;
   const fleet = new Fleet();
+  const gateways = new Gateways();
   const previews = new LocalPreviews();
   const losses = new HostLosses(store, options.hostLostAfterMs, now);
   const tokens = new HostTokens(store, now);
   let address = '';
   const roles = Object.entries(options.roles).flatMap(([role, is]) => (is ? [role] : []));
   const about = () => ({ roles, engine: address, pid: process.pid, version });
-  const brain = brainOf(base, { ...options, fleet, previews, losses, about, gatewayAt: () => null });
+  const brain = brainOf(base, {
+    ...{ ...options, fleet, previews, losses, about },
+    gatewayAt: (host) => gateways.at(host),
+    hosts: {
+      choose: (session) => fleet.choose(session, (host) => gateways.isBeside(host)),
+      check: (host) => fleet.check(host),
+    },
+  });
   const { workspaces } = brain;
   const links = await listenForLinks({
     ...{ secret, ...options.internal },
     onLink(identity, socket) {
-      const name = hostNameOf(identity);
       if (identity === apiIdentity) return answerApi(socket, { previews, workspaces, fleet });
-      if (name === null) return void socket.destroy();
       const isRevoked = (of: string) => tokens.isRevoked(of);
-      attachHost({ fleet, name, socket, isLost: (id) => losses.isLost(id), isRevoked }).then(
-        (host) => 'refused' in host && onError(new Error(host.refused), 'host'),
-        (error: unknown) => onError(error, 'host'),
+      const isLost = (id: string) => losses.isLost(id);
+      const host = hostNameOf(identity);
+      const gateway = gatewayNameOf(identity);
+      const attaching =
+        host !== null
+          ? attachHost({ fleet, name: host, socket, isLost, isRevoked })
+          : gateway !== null && gateways.attach({ name: gateway, socket, isRevoked });
+      if (attaching === false) return void socket.destroy();
+      attaching.then(
+        (attached) => 'refused' in attached && onError(new Error(attached.refused), identity),
+        (error: unknown) => onError(error, identity),
       );
     },
   });
   address = options.internalAddress ?? showAddress({ ...options.internal, port: links.port });
   const unwatch = tokens.watch(
-    (name) => fleet.cut(name),
+    (name) => {
+      fleet.cut(name);
+      gateways.cut(name);
+    },
     (error) => onError(error, 'host tokens'),
   );
   await brain.engine.start();
@@ -128,7 +146,7 @@ async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
       unwatch();
       brain.networks.stop();
       await Promise.all([brain.engine.stop(), brain.errands.stop()]);
-      await fleet.close();
+      await Promise.all([fleet.close(), gateways.close()]);
       await links.close();
     },
   };

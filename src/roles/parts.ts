@@ -7,6 +7,7 @@ import { createApi } from '../api/app.ts';
 import type { ApiDeps } from '../api/deps.ts';
 import { assembleEngine } from '../engine/assemble.ts';
 import { storeChecks } from '../engine/checks.ts';
+import { EnvironmentBuilds } from '../engine/environment-builds.ts';
 import { Errands } from '../engine/errands.ts';
 import { FoldedSessions } from '../engine/folded-sessions.ts';
 import type { HostLosses } from '../engine/host-losses.ts';
@@ -29,6 +30,7 @@ import type { JsonObject } from '../protocol/json.ts';
 import { defaultTenant } from '../protocol/tenant.ts';
 import type { Limits } from '../sandbox/executor.ts';
 import type { Fleet } from '../sandbox/fleet/fleet.ts';
+import type { Registries } from '../sandbox/image/recipe.ts';
 import type { SessionConfig } from '../session/state.ts';
 import { openBlobs, openStore } from '../store/open.ts';
 import type { Blobs, Store } from '../store/store.ts';
@@ -48,6 +50,8 @@ export type CommonOptions = {
   limits?: Partial<Limits>;
   /** JSON of the operator's defaults and maxima (limit-policy.ts). */
   limitsFile?: string;
+  /** Where builds of environments ask for packages, by manager: URLs instead of the usual registries. */
+  registries?: Registries;
   /** Of a fleet; else the store's own in the data directory. */
   masterKeyFile?: string;
   onError?(error: unknown, about: string): void;
@@ -77,7 +81,7 @@ export function baseOf(store: Store, dataDir: string, options: CommonOptions, is
   };
 }
 
-type BrainOptions = Pick<CommonOptions, 'model' | 'pricesFile' | 'limits'> & {
+type BrainOptions = Pick<CommonOptions, 'model' | 'pricesFile' | 'limits' | 'registries'> & {
   fleet: Fleet;
   previews: LocalPreviews;
   losses?: HostLosses;
@@ -93,19 +97,22 @@ export function brainOf(base: Base, options: BrainOptions) {
   const { fleet, previews, losses, about } = options;
   const { limits, maxima } = base.policy;
   const networks = networksOf(base, options);
+  const environments = new EnvironmentBuilds({
+    ...{ store, executor: fleet, gatewayAt: options.gatewayAt, limits, nowMs: now, onError },
+    registries: options.registries ?? {},
+  });
   const engine = assembleEngine({
     ...{ store, folded, blobs, executor: fleet, decide, limits, maxima, nowMs: now },
     model: options.model,
     prices: options.pricesFile === undefined ? builtInPrices : loadPriceList(options.pricesFile),
-    networks,
+    ...{ networks, environments },
     ...(losses ? { losses } : {}),
     ...(about ? { about } : {}),
     onPreview: (session, frame) => previews.publish(session, frame),
     onError: (error, stream) => onError(error, stream ?? 'engine'),
   });
   return {
-    engine,
-    networks,
+    ...{ engine, networks, environments },
     workspaces: new Workspaces({
       store,
       folded,

@@ -6,6 +6,12 @@ import { listAgents } from './agents/list.ts';
 import { listAgentVersions } from './agents/list-versions.ts';
 import { retrieveAgent } from './agents/retrieve.ts';
 import { updateAgent } from './agents/update.ts';
+import { createCheckpoint } from './checkpoints/create.ts';
+import { deleteCheckpoint } from './checkpoints/delete.ts';
+import { forkSession } from './checkpoints/fork.ts';
+import { listCheckpoints } from './checkpoints/list.ts';
+import { retrieveCheckpoint } from './checkpoints/retrieve.ts';
+import { rollBackSession } from './checkpoints/rollback.ts';
 import { archiveEnvironment } from './environments/archive.ts';
 import { createEnvironment } from './environments/create.ts';
 import { deleteEnvironment } from './environments/delete.ts';
@@ -82,6 +88,12 @@ export const operations: readonly Operation[] = [
   diffSession,
   deliverSession,
   replaySession,
+  createCheckpoint,
+  listCheckpoints,
+  retrieveCheckpoint,
+  deleteCheckpoint,
+  forkSession,
+  rollBackSession,
   sendEvents,
   listEvents,
   streamEvents,

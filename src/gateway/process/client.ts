@@ -44,6 +44,11 @@ export class GatewayClient implements Gateway {
     return (await this.#connected()).hello;
   }
 
+  /** Whether it still answers. */
+  async ping(): Promise<void> {
+    await this.#ask('gateway/hello', {});
+  }
+
   async generation(): Promise<string> {
     return (await this.hello()).generation;
   }

@@ -142,14 +142,34 @@ export class Fleet implements Executor, Layers {
     return this.#at(place ?? this.#leastLoaded());
   }
 
+  /**
+   * Where the first sandbox of a session goes: of the connected hosts that suit, the one where the fewest run. Null where
+   * none suits; rejects with `HostAway` where none is connected. Nothing is begun: the log has to say it first (L6).
+   */
+  choose(session: string, suits: (host: string) => boolean): string | null {
+    const place = this.#places.get(session) ?? this.#least(suits)?.id ?? null;
+    if (place === null) this.#leastLoaded();
+    return place;
+  }
+
+  /** Throws `HostAway` where it is not connected. */
+  check(id: string): void {
+    this.#at(id);
+  }
+
   #leastLoaded(): string {
-    let least: Member | null = null;
-    for (const member of this.#members.values()) {
-      if (member.client === null) continue;
-      if (least === null || member.sandboxes + member.added < least.sandboxes + least.added) least = member;
-    }
+    const least = this.#least(() => true);
     if (least === null) throw new HostAway(null, this.#nowMs() - this.#lastSeenMs());
     return least.id;
+  }
+
+  #least(suits: (host: string) => boolean): Member | null {
+    let least: Member | null = null;
+    for (const member of this.#members.values()) {
+      if (member.client === null || !suits(member.id)) continue;
+      if (least === null || member.sandboxes + member.added < least.sandboxes + least.added) least = member;
+    }
+    return least;
   }
 
   #lastSeenMs(): number {

@@ -24,6 +24,8 @@ export type BuildNetwork = {
   }): Promise<
     { network: NonNullable<SandboxSpec['network']>; env: Record<string, string> } | { problem: string }
   >;
+  /** Hosts that it asked for in vain. */
+  denied(build: { session: string; host: string | null }): Promise<string[]>;
   close(build: { session: string; fence: number; host: string | null }): Promise<void>;
 };
 
@@ -116,6 +118,8 @@ async function attempt(
   let ended: Built | BuildFailure | 'fenced' = failure('unavailable', 'the build was cut off');
   try {
     ended = await install(parts, request, build, way);
+    if (ended === 'fenced' || !('failed' in ended) || ended.failed !== 'command') return ended;
+    ended = withDenied(ended, way.network.kind === 'gateway' ? await network.denied(build) : []);
     return ended;
   } finally {
     await network.close(build);
@@ -238,6 +242,12 @@ async function run(
     read = await executor.readProcess({ ...call, afterSeq: read.nextSeq, maxBytes: 1 << 20, waitMs: 5_000 });
   }
   return { state: read.process, output: output.slice(-tailBytes) };
+}
+
+function withDenied(ended: BuildFailure, hosts: string[]): BuildFailure {
+  if (hosts.length === 0) return ended;
+  const why = `The network refused ${hosts.join(', ')}: a build reaches the registries of package managers only.`;
+  return { ...ended, message: `${ended.message}. ${why}` };
 }
 
 function endingOf(refusal: Refusal): BuildFailure | 'fenced' {

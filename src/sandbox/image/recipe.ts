@@ -5,7 +5,9 @@
  * - A lock replaces names by exactly what was installed.
  */
 import { createHash } from 'node:crypto';
+import type { NetworkRule } from '../../gateway/policy.ts';
 import { packageRegistries } from '../../gateway/presets.ts';
+import type { EnvironmentConfig } from '../../protocol/environments.ts';
 import { canonicalJson, type JsonObject } from '../../protocol/json.ts';
 import { type Lock, layerPath } from './layers.ts';
 
@@ -43,8 +45,18 @@ export function recipeKey(recipe: Recipe): string {
     .digest('hex');
 }
 
-export function isEmptyRecipe({ packages, files, setup }: Recipe): boolean {
-  return files.length === 0 && setup.length === 0 && managers.every((one) => !packages[one]?.length);
+/** Null: nothing of it is to be built. */
+export function recipeOf(config: EnvironmentConfig, architecture: string): Recipe | null {
+  const { files = [], setup = [] } = config;
+  const asked = managers.filter((one) => config.packages[one].length > 0);
+  if (files.length === 0 && setup.length === 0 && asked.length === 0) return null;
+  return {
+    base: 'host',
+    packages: Object.fromEntries(asked.map((one) => [one, config.packages[one]])),
+    files: files.map(({ path, content }) => ({ path, content })),
+    setup: setup.map(({ run }) => ({ run })),
+    architecture,
+  };
 }
 
 /** Variables of every program of a session that has the layer. */
@@ -61,15 +73,16 @@ export const layerEnvironment: Record<string, string> = {
   GEM_PATH: `${layerPath}/gem`,
 };
 
-/** Which hosts a build may speak with; null: it needs nobody. */
-export function registriesOf({ packages, setup }: Recipe, own: Registries): string[] | null {
+/** What a build may speak with; null: nobody. A registry of the operator's own stands for its manager's usual ones. */
+export function buildRules({ packages, setup }: Recipe, own: Registries): NetworkRule[] | null {
   const used = setup.length > 0 ? managers : managers.filter((one) => packages[one]?.length);
   if (used.length === 0) return null;
-  return [...new Set(used.flatMap((one) => [...packageRegistries[one], ...ownHost(own[one])]))];
-}
-
-function ownHost(url: string | undefined): string[] {
-  return url === undefined ? [] : [new URL(url).hostname];
+  return used.map((one): NetworkRule => {
+    const at = own[one] === undefined ? null : new URL(own[one]);
+    const port = at === null || at.port === '' ? null : [Number(at.port)];
+    const hosts = at === null ? [...packageRegistries[one]] : [at.hostname];
+    return { id: `registries.${one}`, effect: 'allow', hosts, ports: port, methods: null, paths: null };
+  });
 }
 
 /** In the order of the managers' names, then files, then setup. */
@@ -109,6 +122,9 @@ function buildEnvironment(registries: Registries): Record<string, string> {
     npm_config_audit: 'false',
     npm_config_fund: 'false',
     npm_config_update_notifier: 'false',
+    // Its own patience, of minutes, is for people who watch.
+    npm_config_fetch_retry_mintimeout: '1000',
+    npm_config_fetch_retry_maxtimeout: '5000',
     npm_config_omit_lockfile_registry_resolved: 'true',
     PIP_DISABLE_PIP_VERSION_CHECK: '1',
     PIP_NO_INPUT: '1',

@@ -5,7 +5,7 @@ import type {
   environmentCreateParams,
   environmentUpdateParams,
 } from '../../../protocol/environments.ts';
-import { defaultConfig, mergedNetworking } from '../../../protocol/environments.ts';
+import { defaultConfig, mergedConfig } from '../../../protocol/environments.ts';
 import { patchMetadata } from '../../../protocol/fields.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import type { ResourcePut } from '../../../store/store.ts';
@@ -55,13 +55,6 @@ export function updatedEnvironment(
   };
 }
 
-function mergedConfig(
-  before: EnvironmentConfig,
-  params: z.infer<typeof environmentCreateParams>['config'],
-): EnvironmentConfig {
-  return { ...before, networking: mergedNetworking(before.networking, params?.networking) };
-}
-
 export function shownEnvironment(row: ResourcePut): JsonObject {
-  return { ...shownRow(row), state: row.archivedAt === null ? 'active' : 'archived' };
+  return { ...shownRow(row), version: row.version, state: row.archivedAt === null ? 'active' : 'archived' };
 }

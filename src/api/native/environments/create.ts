@@ -1,4 +1,5 @@
-import { environment, environmentCreateParams } from '../../../protocol/environments.ts';
+import { configProblem, environment, environmentCreateParams } from '../../../protocol/environments.ts';
+import { problem } from '../../../protocol/errors.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import { mergedLimits } from '../../../protocol/limits.ts';
 import { operation } from '../../operation.ts';
@@ -21,11 +22,14 @@ export const createEnvironment = operation({
       if (refusal) return refusal;
       const id = mint('environment', 'environment');
       const time = new Date(nowMs).toISOString();
+      const body = environmentBody(id, call.body);
+      const flaw = configProblem(body.config);
+      if (flaw !== null) return problem('not_supported', flaw);
       const row = {
         kind: 'environment',
         id,
         version: 1,
-        body: environmentBody(id, call.body) as JsonObject,
+        body: body as JsonObject,
         createdAt: time,
         updatedAt: time,
         archivedAt: null,

@@ -1,4 +1,4 @@
-import { environment, environmentUpdateParams } from '../../../protocol/environments.ts';
+import { configProblem, environment, environmentUpdateParams } from '../../../protocol/environments.ts';
 import { problem } from '../../../protocol/errors.ts';
 import { maxMetadataPairs } from '../../../protocol/fields.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
@@ -38,6 +38,8 @@ export const updateEnvironment = operation({
       const after = updatedEnvironment(row.body as unknown as EnvironmentBody, call.body);
       const refusal = limitsRefusal(call.deps, after.config.limits);
       if (refusal) return refusal;
+      const flaw = configProblem(after.config);
+      if (flaw !== null) return problem('not_supported', flaw);
       if (Object.keys(after.metadata).length > maxMetadataPairs) {
         return problem('invalid_metadata', `metadata: at most ${maxMetadataPairs} pairs`);
       }

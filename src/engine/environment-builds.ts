@@ -1,0 +1,175 @@
+/**
+ * Environments as layers: finds the layer of an environment on a host or has it built there, once for all who ask, and keeps
+ * what was really installed (`environment.lock`), so that the next host installs the same.
+ *
+ * - S2: a build has a way out of its own, to package registries alone, whatever its sessions may reach later.
+ * - S1: secrets of setup commands are placeholders; the gateway puts them in, towards the hosts they are bound to.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Gateway } from '../gateway/gateway.ts';
+import { type BoundCredential, defaultCaps } from '../gateway/policy.ts';
+import { newId } from '../protocol/ids.ts';
+import type { JsonObject } from '../protocol/json.ts';
+import type { Executor, Limits } from '../sandbox/executor.ts';
+import { type BuildFailure, type BuildNetwork, type Built, buildLayer } from '../sandbox/image/build.ts';
+import type { Layers, Lock } from '../sandbox/image/layers.ts';
+import { buildRules, type Recipe, type Registries, recipeKey } from '../sandbox/image/recipe.ts';
+import type { Store, Tenant } from '../store/store.ts';
+
+export type BuildSecrets = { env: Record<string, string>; credentials: BoundCredential[] };
+
+export type EnvironmentParts = {
+  store: Store;
+  executor: Executor & Layers;
+  /** The gateway on the machine of that host; null where there is none. */
+  gatewayAt(host: string | null): Gateway | null;
+  limits: Limits;
+  registries: Registries;
+  nowMs(): number;
+  onError(error: unknown, about: string): void;
+};
+
+export type BuildState =
+  | { status: 'none' | 'building' }
+  | { status: 'ready'; body: JsonObject }
+  | { status: 'failed'; body: JsonObject };
+
+const ticketIdleMs = 20 * 60_000;
+const ticketLifeMs = 4 * 60 * 60_000;
+const observeMs = 1_500;
+const rowKind = 'environment_build';
+
+export class EnvironmentBuilds {
+  readonly #parts: EnvironmentParts;
+  readonly #running = new Map<string, Promise<Built | BuildFailure>>();
+
+  constructor(parts: EnvironmentParts) {
+    this.#parts = parts;
+  }
+
+  /** Where it is there already: that, without asking anybody to build. */
+  async find(recipe: Recipe, host: string | null): Promise<{ host: string; digest: string | null }> {
+    const found = await this.#parts.executor.findLayer({ recipe: recipeKey(recipe), host });
+    return { host: found.host, digest: found.layer?.digest ?? null };
+  }
+
+  /** Single-flight in this process; between processes the host sees to it (build.ts). */
+  build(tenant: Tenant, recipe: Recipe, host: string | null): Promise<Built | BuildFailure> {
+    const key = `${tenant.organization} ${tenant.project} ${recipeKey(recipe)} ${host ?? ''}`;
+    const running = this.#running.get(key);
+    if (running !== undefined) return running;
+    const build = this.#build(tenant, recipe, host).finally(() => this.#running.delete(key));
+    this.#running.set(key, build);
+    return build;
+  }
+
+  /** What is known of the builds of a recipe, for people. */
+  async state(tenant: Tenant, recipe: Recipe): Promise<BuildState> {
+    const key = `${tenant.organization} ${tenant.project} ${recipeKey(recipe)} `;
+    if ([...this.#running.keys()].some((one) => one.startsWith(key))) return { status: 'building' };
+    const row = await this.#row(tenant, recipe);
+    if (!row) return { status: 'none' };
+    return { status: row.body.status === 'ready' ? 'ready' : 'failed', body: row.body };
+  }
+
+  async #build(tenant: Tenant, recipe: Recipe, host: string | null): Promise<Built | BuildFailure> {
+    const { executor, limits, registries, nowMs } = this.#parts;
+    const before = await this.#row(tenant, recipe);
+    const lock = (before?.body.lock ?? null) as Lock | null;
+    const network = this.#network(recipe);
+    const ended = await buildLayer({ executor, limits, registries, nowMs, network }, { recipe, host, lock });
+    await this.#remember(tenant, recipe, ended);
+    return ended;
+  }
+
+  #row(tenant: Tenant, recipe: Recipe) {
+    return this.#parts.store.resource(tenant, rowKind, rowId(recipe));
+  }
+
+  /** An observation: what cannot be written down does not undo a build. */
+  async #remember(tenant: Tenant, recipe: Recipe, ended: Built | BuildFailure): Promise<void> {
+    const { store, nowMs } = this.#parts;
+    if (!('failed' in ended) && ended.reused) return;
+    const before = await this.#row(tenant, recipe);
+    // The first lock is the one that all later builds keep to.
+    const known = (before?.body.lock ?? null) as JsonObject | null;
+    const time = new Date(nowMs()).toISOString();
+    const body =
+      'failed' in ended
+        ? { status: 'failed', ...shownFailure(ended), lock: known }
+        : { status: 'ready', ...shownBuild(ended), lock: known ?? ended.lock };
+    const row = {
+      ...{ kind: rowKind, id: rowId(recipe), version: (before?.version ?? 0) + 1 },
+      ...{ body: body as unknown as JsonObject, createdAt: before?.createdAt ?? time, updatedAt: time },
+      ...{ archivedAt: null, uniqueName: null },
+    };
+    const facts = {
+      recipe: recipeKey(recipe),
+      status: body.status,
+      digest: 'digest' in body ? body.digest : null,
+    };
+    const event = {
+      ...{ id: newId('event'), type: 'environment.built', actor: 'engine' },
+      ...{ thread: null, turn: null, call: null, causation: null },
+      ...{ audience: 'operator' as const, public: facts, private: null },
+    };
+    const append = { ...tenant, stream: tenant.organization, events: [event], resources: [row] };
+    await store.append(append).catch((error: unknown) => this.#parts.onError(error, 'environment build'));
+  }
+
+  #network(recipe: Recipe): BuildNetwork {
+    const { registries, gatewayAt } = this.#parts;
+    const rules = buildRules(recipe, registries);
+    return {
+      async open({ session, fence, host }) {
+        if (rules === null) return { network: { kind: 'none' }, env: {} };
+        const gateway = gatewayAt(host);
+        if (!gateway)
+          return {
+            problem:
+              'packages and setup commands need the network, and there is no gateway beside the host. See `scriptorium doctor`.',
+          };
+        const ticket = randomBytes(32).toString('base64url');
+        const policy = { rules, otherwise: 'deny' as const, caps: defaultCaps };
+        const opened = await gateway.openSession({
+          ...{ session, fence, policy, credentials: [], ticket, ticketIdleMs, ticketLifeMs },
+        });
+        if ('refused' in opened) return { problem: `the gateway refused: ${opened.message}` };
+        return { network: { kind: 'gateway', ticket, authorityPem: opened.authorityPem }, env: {} };
+      },
+      async denied({ session, host }) {
+        const seen = (await gatewayAt(host)?.observe({ session, acknowledge: 0, waitMs: observeMs })) ?? [];
+        if ('refused' in seen) return [];
+        const hosts = seen
+          .filter(({ decision }) => decision.decision === 'denied')
+          .map(({ decision }) => decision.host);
+        return [...new Set(hosts)];
+      },
+      async close({ session, fence, host }) {
+        if (rules !== null) await gatewayAt(host)?.closeSession({ session, fence });
+      },
+    };
+  }
+}
+
+function rowId(recipe: Recipe): string {
+  return `envbuild_${recipeKey(recipe).slice(0, 40)}`;
+}
+
+/** As events and the API show it. */
+export function shownFailure({ step, command, exitCode, output, message }: BuildFailure) {
+  return { step, command, exit_code: exitCode, output, message };
+}
+
+/** Without the lock. */
+export function shownBuild({ layer, lock, reused, durationMs, notes }: Built) {
+  return {
+    digest: layer.digest,
+    size_bytes: layer.sizeBytes,
+    files: layer.files,
+    packages: lock.packages.length,
+    reused,
+    duration_ms: durationMs,
+    notes,
+  };
+}

@@ -1,0 +1,157 @@
+/**
+ * Environments, whole: real server, engine, host, build sandbox, gateway process and the real npm registry, as this machine's
+ * own npm reaches it. Without that registry the tests that need it are skipped, aloud.
+ */
+import { execFileSync } from 'node:child_process';
+import { lookup } from 'node:dns/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
+import type { Reply, Turn } from '../rehearsal/script.ts';
+import { type RunningServer, startServer } from '../src/main.ts';
+
+function script(turn: Turn): Reply {
+  if (turn.lastToolOutput) return { text: turn.lastToolOutput.text };
+  return { toolCalls: [{ name: 'bash', arguments: { command: turn.userText } }] };
+}
+
+/** Of this machine: its registry, and where its name leads. Null: it cannot be reached. */
+async function registry(): Promise<{ url: URL; address: string } | null> {
+  try {
+    const said = execFileSync('npm', ['config', 'get', 'registry'], { encoding: 'utf8', cwd: tmpdir() });
+    const url = new URL(said.trim());
+    const answer = await fetch(new URL('left-pad', url), { signal: AbortSignal.timeout(15_000) });
+    return answer.ok ? { url, address: (await lookup(url.hostname)).address } : null;
+  } catch {
+    return null;
+  }
+}
+
+/** What this machine's operator trusts besides the usual: where Debian keeps it. */
+async function ownAuthorities(): Promise<string> {
+  const folder = '/usr/local/share/ca-certificates';
+  const names = await readdir(folder).catch(() => []);
+  const files = names.filter((name) => name.endsWith('.crt'));
+  return (await Promise.all(files.map((name) => readFile(path.join(folder, name), 'utf8')))).join('\n');
+}
+
+const reached = await registry();
+if (!reached) console.warn('SKIPPED: the npm registry of this machine cannot be reached');
+
+let directory: string;
+let model: Rehearsal;
+let server: RunningServer;
+let agentId: string;
+
+type Json = Record<string, unknown> & { id: string; type: string };
+
+async function ask(method: string, where: string, body?: unknown): Promise<{ status: number; body: Json }> {
+  const response = await fetch(new URL(where, server.url), {
+    method,
+    headers: { authorization: `Bearer ${server.apiKey}`, 'content-type': 'application/json' },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  return { status: response.status, body: (await response.json()) as Json };
+}
+
+async function api(method: string, where: string, body?: unknown): Promise<Json> {
+  const answer = await ask(method, where, body);
+  if (answer.status !== 200) throw new Error(`${method} ${where}: ${JSON.stringify(answer)}`);
+  return answer.body;
+}
+
+async function environment(config: object): Promise<string> {
+  return (
+    await api('POST', '/v1/environments', {
+      name: `room ${Math.random()}`,
+      config: { type: 'cloud', ...config },
+    })
+  ).id;
+}
+
+async function session(environmentId: string): Promise<string> {
+  return (await api('POST', '/v1/sessions', { agent: agentId, environment_id: environmentId })).id;
+}
+
+async function events(id: string): Promise<Json[]> {
+  return (await api('GET', `/v1/sessions/${id}/events?limit=1000`)).data as Json[];
+}
+
+async function run(id: string, command: string): Promise<string> {
+  const idle = async () => (await events(id)).filter((one) => one.type === 'session.status_idle').length;
+  const before = await idle();
+  await api('POST', `/v1/sessions/${id}/events`, {
+    events: [{ type: 'user.message', content: [{ type: 'text', text: command }] }],
+  });
+  for (let tries = 0; tries < 600; tries++) {
+    if ((await idle()) > before) {
+      const said = (await events(id)).findLast((one) => one.type === 'agent.message');
+      return ((said?.content ?? []) as { text: string }[])[0]?.text ?? '';
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(`the turn did not end: ${JSON.stringify((await events(id)).slice(-8), null, 1)}`);
+}
+
+beforeAll(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'scriptorium-environments-'));
+  const authoritiesFile = path.join(directory, 'authorities.pem');
+  const pems = await ownAuthorities();
+  await writeFile(authoritiesFile, pems);
+  model = await startRehearsal({ script, port: 0 });
+  server = await startServer({
+    dataDir: path.join(directory, 'data'),
+    port: 0,
+    model: { baseURL: model.url, apiKey: 'sk-rehearsal' },
+    // What this machine's own settings say is handed over in so many words; nothing of them is inherited.
+    network: {
+      pins: reached ? [`${reached.url.hostname}=${reached.address}`] : [],
+      ...(pems === '' ? {} : { authoritiesFile }),
+    },
+    ...(reached ? { registries: { npm: reached.url.href } } : {}),
+  });
+  const tools = [
+    { type: 'agent_toolset_20260401', default_config: { permission_policy: { type: 'always_allow' } } },
+  ];
+  agentId = (await api('POST', '/v1/agents', { name: 'Scribe', model: 'gpt-5.2-codex', tools })).id;
+}, 120_000);
+
+afterAll(async () => {
+  await server?.close();
+  await model?.stop();
+  await rm(directory, { recursive: true, force: true });
+});
+
+describe.skipIf(!reached)('with the npm registry', () => {
+  it('packages, files and setup commands are in every session of the environment, which cannot write there and reaches no registry', async () => {
+    const id = await environment({
+      packages: { npm: ['left-pad@1.3.0', 'cowsay@1.6.0'] },
+      files: [{ path: '/opt/env/etc/motto', content: 'write less\n' }],
+      setup: [
+        { run: 'mkdir -p bin && printf "#!/bin/sh\necho made by setup\n" > bin/made && chmod 755 bin/made' },
+      ],
+      env: { GREETING: 'good day' },
+    });
+    const first = await session(id);
+    const said = await run(
+      first,
+      "node -e \"console.log(require('left-pad')('x', 5, '-'))\"; cowsay moo; made; cat /opt/env/etc/motto; echo $GREETING; " +
+        'touch /opt/env/mine || echo read-only; curl -sS -m 5 https://registry.npmjs.org/ || echo sealed',
+    );
+    for (const part of ['----x', '< moo >', 'made by setup', 'write less', 'good day', 'read-only', 'sealed'])
+      expect(said).toContain(part);
+    const types = (await events(first)).map(({ type }) => type);
+    const order = ['environment.build_started', 'environment.build_finished', 'sandbox.started'];
+    expect(types.filter((type) => order.includes(type))).toEqual(order);
+
+    const second = await session(id);
+    expect(await run(second, 'cowsay again')).toContain('< again >');
+    const [built] = (await events(first)).filter(({ type }) => type === 'environment.build_finished');
+    const [found] = (await events(second)).filter(({ type }) => type === 'environment.build_finished');
+    expect(built).toMatchObject({ reused: false, digest: found?.digest });
+    expect(found).toMatchObject({ reused: true });
+    console.log(`built in ${built?.duration_ms} ms, found in ${found?.duration_ms} ms`);
+  }, 240_000);
+});

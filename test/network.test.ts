@@ -221,9 +221,7 @@ it('npm ci and a private git remote work under default deny, by two rules and a 
   expect((await decisions(id, 2)).filter((one) => one.decision !== 'allowed')).toEqual([]);
 });
 
-it('whoever has all the rights of the host cannot read the gateway’s memory (S1)', {
-  skip: process.getuid?.() !== 0,
-}, async () => {
+it('whoever has all the rights of the host cannot read the gateway’s memory (S1)', async () => {
   await run(await session({ type: 'limited', allowed_hosts: ['good.example'] }), 'true');
   const folder = path.join(directory, 'data');
   const pid = (name: string) => {
@@ -232,9 +230,10 @@ it('whoever has all the rights of the host cannot read the gateway’s memory (S
   };
   const gateway = pid('gateway/process/main');
   expect(Number(gateway)).toBeGreaterThan(1);
+  const isRoot = process.getuid?.() === 0;
   const bounding = (of: string) =>
     /CapBnd:\s*(\w+)/.exec(readFileSync(`/proc/${of}/status`, 'utf8'))?.[1] ?? '';
-  expect(BigInt(`0x${bounding(pid('sandbox/host/main'))}`) & (1n << 19n)).toBe(0n);
+  if (isRoot) expect(BigInt(`0x${bounding(pid('sandbox/host/main'))}`) & (1n << 19n)).toBe(0n);
   const launch = path.join(import.meta.dirname, '..', 'native', 'build', 'launch');
   const read = (...confined: string[]) => {
     // Its memory and its descriptors; opening is what the right is asked for.
@@ -248,8 +247,9 @@ it('whoever has all the rights of the host cannot read the gateway’s memory (S
     );
   };
   expect(read(launch, '--confined').stderr).toContain('Permission denied');
-  // And nothing but that right makes the difference.
-  expect(read().stderr).toBe('');
+  // Of root, nothing but that right makes the difference; of its own user, that the gateway hides.
+  if (isRoot) expect(read().stderr).toBe('');
+  else expect(read().stderr).toContain('Permission denied');
 });
 
 it('an unknown host is asked of a person; the answer lets the waiting command through', async () => {

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import type { ExitCode } from './ending.ts';
 import { exitCodes, Refused } from './ending.ts';
+import { environmentCommands } from './environment/commands.ts';
 import { processTerminal } from './terminal/terminal.ts';
 import { safeText } from './terminal/text.ts';
 
@@ -271,6 +272,8 @@ talking('ls', 'list vaults and the names of what is in them', vault)
 talking('rotate', 'seal every secret’s key under a newer key', vault)
   .option('--json', 'print the result as JSON')
   .action(ends(async (options) => (await import('./vault-rotate.ts')).vaultRotate(options, terminal)));
+
+environmentCommands(program, { talking, ends, terminal });
 
 const secret = program.command('secret').description('secrets in a vault');
 

@@ -5,7 +5,7 @@
  * Exit code: 0 every row is as promised, 1 one is not, 2 wrongly asked, or it cannot be attacked here. Loopback only.
  */
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { killAll } from '../chaos/processes.ts';
@@ -33,11 +33,20 @@ const { values } = parseArgs({
     list: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
-    /** For the tests of this program: failpoints that take protections out. */
+    /** For the tests of this program: protections to take out, with commas between. */
     sabotage: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 });
+
+function sabotageOf(names: string | undefined): string | null {
+  return (
+    names
+      ?.split(',')
+      .map((name) => `sabotage.${name}=lie@1+`)
+      .join(';') ?? null
+  );
+}
 
 function refuse(message: string): never {
   process.stderr.write(`error: ${message}\n`);
@@ -75,10 +84,14 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 
 const beganMs = performance.now();
 try {
-  const stage = await Stage.open({ folder, failpoints: values.sabotage ?? null });
+  const stage = await Stage.open({ folder, failpoints: sabotageOf(values.sabotage) });
   const judged = await run(stage, chosen, say);
   const seconds = Math.round((performance.now() - beganMs) / 100) / 10;
-  const about = { isolation: values.isolation, user: userInfo().username, seconds };
+  const about = {
+    isolation: values.isolation,
+    user: process.getuid?.() === 0 ? 'root' : 'an ordinary user',
+    seconds,
+  };
   const report = asJson(about, judged);
   process.stdout.write(values.json ? `${JSON.stringify(report)}\n` : `${asText(about, judged)}\n`);
   process.exitCode = isHeld(judged) ? 0 : 1;

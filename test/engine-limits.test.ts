@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { Script } from '../rehearsal/script.ts';
 import { defaultConfig } from '../src/protocol/environments.ts';
+import type { JsonObject } from '../src/protocol/json.ts';
 import type { LimitHit, SandboxSpec } from '../src/sandbox/executor.ts';
 import { EngineRoom, idleAfter, message } from './peers/engine-room.ts';
 
@@ -32,7 +33,7 @@ it('what the environment asks for is what the sandbox is made with; the rest is 
     return start(spec);
   };
   const limits = { cpu_cores: 0.5, memory_bytes: 1e5, disk_bytes: 5e8, wall_time_ms: 9_000 };
-  room.config = { environment: { config: { ...defaultConfig, limits } } };
+  room.config = { environment: { config: { ...defaultConfig, limits } as unknown as JsonObject } };
   await room.open(bashThenText);
   const session = await room.createSession(allowed, message('go'));
   await room.until(session, idleAfter(1));

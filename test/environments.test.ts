@@ -155,3 +155,55 @@ describe.skipIf(!reached)('with the npm registry', () => {
     console.log(`built in ${built?.duration_ms} ms, found in ${found?.duration_ms} ms`);
   }, 240_000);
 });
+
+it('history grows, and a rollback is a new version that is what an earlier one was', async () => {
+  const id = await environment({ env: { COLOUR: 'red' } });
+  const where = `/v1/environments/${id}`;
+  await api('POST', where, { config: { type: 'cloud', env: { COLOUR: 'blue' } } });
+  expect((await ask('POST', `${where}/rollback`, { version: 2 })).status).toBe(404);
+  expect((await ask('POST', `${where}/rollback`, { version: 7 })).status).toBe(404);
+  const back = await api('POST', `${where}/rollback`, { version: 1 });
+  expect(back).toMatchObject({ version: 3, config: { env: { COLOUR: 'red' } } });
+  const versions = (await api('GET', `${where}/versions`)).data as Json[];
+  expect(versions.map((one) => [one.version, (one.config as { env: object }).env])).toEqual([
+    [3, { COLOUR: 'red' }],
+    [2, { COLOUR: 'blue' }],
+    [1, { COLOUR: 'red' }],
+  ]);
+  expect(await api('POST', `${where}/build`)).toMatchObject({ status: 'nothing_to_build', version: 3 });
+});
+
+async function built(id: string): Promise<Json> {
+  let build = await api('POST', `/v1/environments/${id}/build`);
+  for (let tries = 0; build.status === 'building' && tries < 600; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    build = await api('GET', `/v1/environments/${id}/build`);
+  }
+  return build;
+}
+
+it('a setup command that fails is named with its exit code and its last words, and leaves nothing half-made', async () => {
+  const id = await environment({
+    setup: [{ run: 'echo fine' }, { run: 'touch half; echo no such luck >&2; exit 3' }],
+  });
+  const build = await built(id);
+  expect(build).toMatchObject({
+    status: 'failed',
+    digest: null,
+    error: {
+      step: 'setup[1]',
+      command: 'touch half; echo no such luck >&2; exit 3',
+      exit_code: 3,
+      output: 'no such luck\n',
+    },
+  });
+  const one = await session(id);
+  expect(await run(one, 'echo ran')).toContain('no such luck');
+  const types = (await events(one)).map(({ type }) => type);
+  expect(types).toContain('environment.build_failed');
+  expect(types).not.toContain('sandbox.started');
+  const host = path.join(directory, 'data', 'host');
+  expect((await readdir(path.join(host, 'sessions'))).filter((name) => name.startsWith('build_'))).toEqual(
+    [],
+  );
+});

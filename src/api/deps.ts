@@ -6,7 +6,8 @@ import type { FoldedSessions } from '../engine/folded-sessions.ts';
 import type { Bundle, Diff, Unavailable } from '../engine/workspace.ts';
 import type { Vault } from '../guard/vault/vault.ts';
 import type { SessionAgent } from '../protocol/agents.ts';
-import type { Environment } from '../protocol/environments.ts';
+import type { EnvironmentBuild, EnvironmentLayer } from '../protocol/environment-builds.ts';
+import type { Environment, EnvironmentConfig } from '../protocol/environments.ts';
 import type { Isolation } from '../protocol/isolation.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { LimitValues } from '../protocol/limits.ts';
@@ -65,6 +66,18 @@ export type StoreChecks = {
   replay(session: string): Promise<SessionReplay>;
 };
 
+export type EnvironmentDesk = {
+  /** Begins a build, where there is none under way and none there. */
+  begin(tenant: Tenant, config: EnvironmentConfig): Promise<void>;
+  state(
+    tenant: Tenant,
+    config: EnvironmentConfig,
+  ): Promise<Omit<EnvironmentBuild, 'type' | 'environment_id' | 'version'>>;
+  layers(): Promise<EnvironmentLayer[]>;
+  /** Digests of what was removed. */
+  clean(olderThanMs: number): Promise<string[]>;
+};
+
 export type Readiness = {
   ok: boolean;
   checks: Record<string, { ok: boolean; message?: string }>;
@@ -108,6 +121,8 @@ export type ApiDeps = {
   doctor(): Promise<JsonObject>;
   /** The other processes of the deployment; absent where there is no telling. */
   fleet?: FleetDesk;
+  /** Builds of environments; absent where this process has no hands. */
+  environments?: EnvironmentDesk;
   /** Absent: everything of vaults is `unavailable`. */
   vault?: Vault;
   /** Told of bugs (never of refusals); must not throw. */

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import type { ExitCode } from './ending.ts';
 import { exitCodes, Refused } from './ending.ts';
+import { environmentCommands } from './environment/commands.ts';
 import { processTerminal } from './terminal/terminal.ts';
 import { safeText } from './terminal/text.ts';
 
@@ -226,6 +227,28 @@ talking(
     ends(async (id, call, options) => (await import('./confirm.ts')).confirm(id, call, options, terminal)),
   );
 
+talking('checkpoint <session>', 'keep the workspace of a session as it is at the end of its turn')
+  .option('--json', 'print the checkpoint as JSON')
+  .action(ends(async (id, options) => (await import('./checkpoint.ts')).checkpoint(id, options, terminal)));
+
+talking('checkpoints <session>', 'list the checkpoints of a session')
+  .option('--json', 'one JSON object per line')
+  .action(ends(async (id, options) => (await import('./checkpoints.ts')).checkpoints(id, options, terminal)));
+
+talking('fork <session>', 'make a new session that was this one up to a checkpoint')
+  .option('--at <place>', 'checkpoint, or event that has one (default: the newest checkpoint)')
+  .option('-m, --message <text>', 'what to say to it')
+  .option('--title <title>', 'title of the new session')
+  .option('--json', 'print the session as JSON')
+  .action(ends(async (id, options) => (await import('./fork.ts')).fork(id, options, terminal)));
+
+talking(
+  'rollback <session> <checkpoint>',
+  'take a session back to a checkpoint: files and conversation',
+).action(
+  ends(async (id, at, options) => (await import('./rollback.ts')).rollback(id, at, options, terminal)),
+);
+
 talking('archive <session>', 'end a session for good and keep its history').action(
   ends(async (id, options) => (await import('./archive.ts')).archive(id, options, terminal)),
 );
@@ -249,6 +272,8 @@ talking('ls', 'list vaults and the names of what is in them', vault)
 talking('rotate', 'seal every secret’s key under a newer key', vault)
   .option('--json', 'print the result as JSON')
   .action(ends(async (options) => (await import('./vault-rotate.ts')).vaultRotate(options, terminal)));
+
+environmentCommands(program, { talking, ends, terminal });
 
 const secret = program.command('secret').description('secrets in a vault');
 

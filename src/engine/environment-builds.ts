@@ -8,12 +8,14 @@
 import { randomBytes } from 'node:crypto';
 import type { Gateway } from '../gateway/gateway.ts';
 import { type BoundCredential, defaultCaps } from '../gateway/policy.ts';
+import type { EnvironmentBuild, EnvironmentLayer } from '../protocol/environment-builds.ts';
+import type { EnvironmentConfig } from '../protocol/environments.ts';
 import { newId } from '../protocol/ids.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { Executor, Limits } from '../sandbox/executor.ts';
 import { type BuildFailure, type BuildNetwork, type Built, buildLayer } from '../sandbox/image/build.ts';
 import type { Layers, Lock } from '../sandbox/image/layers.ts';
-import { buildRules, type Recipe, type Registries, recipeKey } from '../sandbox/image/recipe.ts';
+import { buildRules, type Recipe, type Registries, recipeKey, recipeOf } from '../sandbox/image/recipe.ts';
 import type { Store, Tenant } from '../store/store.ts';
 
 export type BuildSecrets = { env: Record<string, string>; credentials: BoundCredential[] };
@@ -29,10 +31,11 @@ export type EnvironmentParts = {
   onError(error: unknown, about: string): void;
 };
 
-export type BuildState =
-  | { status: 'none' | 'building' }
-  | { status: 'ready'; body: JsonObject }
-  | { status: 'failed'; body: JsonObject };
+type ShownState = Omit<EnvironmentBuild, 'type' | 'environment_id' | 'version'>;
+
+const nothingKnown = {
+  ...{ digest: null, size_bytes: null, duration_ms: null, packages: null, notes: [], error: null },
+};
 
 const ticketIdleMs = 20 * 60_000;
 const ticketLifeMs = 4 * 60 * 60_000;
@@ -55,7 +58,7 @@ export class EnvironmentBuilds {
 
   /** Single-flight in this process; between processes the host sees to it (build.ts). */
   build(tenant: Tenant, recipe: Recipe, host: string | null): Promise<Built | BuildFailure> {
-    const key = `${tenant.organization} ${tenant.project} ${recipeKey(recipe)} ${host ?? ''}`;
+    const key = flightKey(tenant, recipe, host ?? '');
     const running = this.#running.get(key);
     if (running !== undefined) return running;
     const build = this.#build(tenant, recipe, host).finally(() => this.#running.delete(key));
@@ -63,13 +66,39 @@ export class EnvironmentBuilds {
     return build;
   }
 
-  /** What is known of the builds of a recipe, for people. */
-  async state(tenant: Tenant, recipe: Recipe): Promise<BuildState> {
-    const key = `${tenant.organization} ${tenant.project} ${recipeKey(recipe)} `;
-    if ([...this.#running.keys()].some((one) => one.startsWith(key))) return { status: 'building' };
+  /** For people who do not want their first session to wait; endings are in `state`. */
+  async begin(tenant: Tenant, config: EnvironmentConfig): Promise<void> {
+    const recipe = recipeOf(config, process.arch);
+    if (recipe === null || (await this.state(tenant, config)).status === 'building') return;
+    const { host } = await this.find(recipe, null);
+    void this.build(tenant, recipe, host).catch((error: unknown) =>
+      this.#parts.onError(error, 'environment build'),
+    );
+  }
+
+  async state(tenant: Tenant, config: EnvironmentConfig): Promise<ShownState> {
+    const recipe = recipeOf(config, process.arch);
+    if (recipe === null) return { ...nothingKnown, status: 'nothing_to_build' };
+    const key = flightKey(tenant, recipe, '');
+    if ([...this.#running.keys()].some((one) => one.startsWith(key)))
+      return { ...nothingKnown, status: 'building' };
     const row = await this.#row(tenant, recipe);
-    if (!row) return { status: 'none' };
-    return { status: row.body.status === 'ready' ? 'ready' : 'failed', body: row.body };
+    if (!row) return { ...nothingKnown, status: 'not_built' };
+    const { lock, ...body } = row.body;
+    const packages = (lock as unknown as Lock | null)?.packages ?? null;
+    return { ...nothingKnown, ...(body as unknown as ShownState), packages };
+  }
+
+  async layers(): Promise<EnvironmentLayer[]> {
+    const all = await this.#parts.executor.listLayers();
+    return all.map(({ digest, host, sizeBytes, files, builtAtMs, sessions }) => ({
+      ...{ type: 'environment_layer' as const, digest, host, size_bytes: sizeBytes, files, sessions },
+      built_at: new Date(builtAtMs).toISOString(),
+    }));
+  }
+
+  async clean(olderThanMs: number): Promise<string[]> {
+    return (await this.#parts.executor.removeUnusedLayers({ olderThanMs })).removed;
   }
 
   async #build(tenant: Tenant, recipe: Recipe, host: string | null): Promise<Built | BuildFailure> {
@@ -96,7 +125,7 @@ export class EnvironmentBuilds {
     const time = new Date(nowMs()).toISOString();
     const body =
       'failed' in ended
-        ? { status: 'failed', ...shownFailure(ended), lock: known }
+        ? { status: 'failed', error: shownFailure(ended), lock: known }
         : { status: 'ready', ...shownBuild(ended), lock: known ?? ended.lock };
     const row = {
       ...{ kind: rowKind, id: rowId(recipe), version: (before?.version ?? 0) + 1 },
@@ -150,6 +179,10 @@ export class EnvironmentBuilds {
       },
     };
   }
+}
+
+function flightKey({ organization, project }: Tenant, recipe: Recipe, host: string): string {
+  return `${organization} ${project} ${recipeKey(recipe)} ${host}`;
 }
 
 function rowId(recipe: Recipe): string {

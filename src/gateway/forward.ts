@@ -3,6 +3,7 @@
  * out. Bodies stream both ways at the pace of the slower side; nothing is kept as a whole.
  */
 import type { ClientRequest, IncomingMessage } from 'node:http';
+import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import { type Brokered, putIn } from './broker.ts';
 import type { DecisionKey } from './decisions.ts';
 import {
@@ -58,7 +59,8 @@ export async function judge(exchange: Exchange): Promise<Outgoing | null> {
   const bound = session.credentialsFor(host);
   const cleaned = outgoingHeaders(exchange, bound.length > 0);
   const none: Brokered = { headers: cleaned, used: [], injected: [] };
-  const brokered = exchange.secure ? putIn(cleaned, bound) : none;
+  const isSecure = exchange.secure || (failpoints.on && sabotaged('sabotage.secret-in-clear'));
+  const brokered = isSecure ? putIn(cleaned, bound) : none;
   const key: DecisionKey = { ...place, rule, decision: 'allowed', reason: null };
   session.log.record(key, { ...detail, credentials: brokered.used });
   return { headers: brokered.headers, redact: redactor(bound, brokered.injected), key };
@@ -71,7 +73,8 @@ function formProblem(exchange: Exchange): Refusal | null {
   const named = hosts[0] ?? '';
   if (hosts.length !== 1) return wrong(400, 'a request needs one Host');
   // Without this one allowed host would be the door to its neighbours on the same address.
-  if (!namesPlace(named, exchange)) return wrong(421, `a request for another host than ${carriage.host}`);
+  if (!namesPlace(named, exchange) && !(failpoints.on && sabotaged('sabotage.any-host')))
+    return wrong(421, `a request for another host than ${carriage.host}`);
   if (!methodToken.test(method) || method === 'CONNECT') return wrong(405, 'a method that is not passed on');
   if (!targetForm.test(target) && !(method === 'OPTIONS' && target === '*')) {
     return wrong(400, 'a request target that is no path');
@@ -119,7 +122,7 @@ function send(exchange: Exchange, outbound: Outbound, outgoing: Outgoing, mayRet
   const { answer, body, session, method } = exchange;
   const request = outbound.request(exchange, outgoing.headers);
   const safe = mayRetry && !exchange.hasBody && ['GET', 'HEAD', 'OPTIONS'].includes(method);
-  request.on('continue', () => answer.goOn());
+  request.on('continue', () => attempt(exchange, () => answer.goOn()));
   request.on('response', (response: IncomingMessage) =>
     attempt(exchange, () => relayAnswer(exchange, response, outgoing)),
   );

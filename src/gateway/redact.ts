@@ -6,6 +6,7 @@
  * to a host that would. Streams, and holds back no more than could be the beginning of a value.
  */
 import { Transform } from 'node:stream';
+import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import type { CompiledCredential } from './credentials.ts';
 
 type Needle = { find: Buffer; put: Buffer };
@@ -29,6 +30,7 @@ export function redactor(
   credentials: readonly CompiledCredential[],
   injected: readonly Injected[] = [],
 ): Redactor {
+  if (failpoints.on && sabotaged('sabotage.no-redaction')) return over([]);
   const needles = credentials.flatMap(needlesOf);
   for (const { real, shown } of injected) needles.push(needle(real, shown));
   return over(needles);

@@ -6,6 +6,7 @@
  * even where `otherwise` allows: an address says nothing about whose it is.
  */
 import { isIPv4 } from 'node:net';
+import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import { type FieldProblem, type HostPattern, isProblem, matchesHost, parsePattern } from './pattern.ts';
 import type { NetworkPolicy, NetworkRule, RuleEffect } from './policy.ts';
 import { matchesPath, type PathPattern, parsePathPattern, readPath } from './request-path.ts';
@@ -89,6 +90,8 @@ export function mayResolve(rules: Rules, host: string): boolean {
 
 /** What is known before a byte has been read. `host` in its one form. */
 export function decideConnection(rules: Rules, host: string, port: number): ConnectionDecision {
+  if (failpoints.on && sabotaged('sabotage.any-connection'))
+    return { effect: 'allow', rule: null, reason: null, perRequest: false };
   const here = rules.list.filter((rule) => matchesPlace(rule, host, port));
   const requests = here.filter(ofRequests);
   const plain = conclude(

@@ -3,6 +3,7 @@
  * connections, and what was decided. Replacing the policy keeps connections that it still allows; closing ends them all.
  */
 import type { Socket } from 'node:net';
+import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import { type Authority, createAuthority } from './authority.ts';
 import { type CompiledCredential, compileCredentials } from './credentials.ts';
 import { type DecisionDetail, type DecisionKey, DecisionLog, type DecisionLogSettings } from './decisions.ts';
@@ -119,6 +120,7 @@ export class LiveSession {
 
   /** The address a name is given, or null where it may not be reached. */
   resolve(name: string): string | null {
+    if (failpoints.on && sabotaged('sabotage.any-name')) return this.names.addressOf(name);
     if (this.#closed || this.log.backlogged) return null;
     if (mayResolve(this.rules, name)) return this.names.addressOf(name);
     this.log.record({
@@ -151,6 +153,7 @@ export class LiveSession {
   }
 
   spent(host: string): boolean {
+    if (failpoints.on && sabotaged('sabotage.no-byte-cap')) return false;
     const cap = this.#terms.caps.bytesPerHost;
     return cap !== null && (this.#bytes.get(host) ?? 0) >= cap;
   }

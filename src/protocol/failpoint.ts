@@ -62,6 +62,36 @@ export const sabotageNames = [
   'sabotage.no-lease',
   /** Postgres: a worker that cannot renew its lease does not give up (L3). */
   'sabotage.no-self-fencing',
+  /** Sandboxes have no seccomp filter (S2, S3). */
+  'sabotage.no-seccomp',
+  /** PID 1 of a sandbox is bubblewrap's own (S1). */
+  'sabotage.foreign-init',
+  /** The root of a sandbox can be written (S3). */
+  'sabotage.writable-root',
+  /** Sandboxes share the host's /tmp (S3). */
+  'sabotage.host-tmp',
+  /** Sandboxes without a network share the host's (S2). */
+  'sabotage.host-network',
+  /** Sandboxes have no limits to speak of (S4). */
+  'sabotage.no-limits',
+  /** The gateway gives an address for any name (S2). */
+  'sabotage.any-name',
+  /** The gateway lets any connection through (S2). */
+  'sabotage.any-connection',
+  /** The gateway takes any server name for the one that was allowed (S2). */
+  'sabotage.any-server-name',
+  /** The gateway dials private addresses (S2). */
+  'sabotage.dial-private',
+  /** The gateway counts no bytes (S4). */
+  'sabotage.no-byte-cap',
+  /** The gateway passes requests on for any Host (S2). */
+  'sabotage.any-host',
+  /** The gateway puts secrets into what is not encrypted (S1). */
+  'sabotage.secret-in-clear',
+  /** The gateway takes secrets out of no answer (S1). */
+  'sabotage.no-redaction',
+  /** The command line prints what it is given as it is. */
+  'sabotage.raw-terminal',
 ] as const;
 
 export type FailpointName = (typeof failpointNames)[number];

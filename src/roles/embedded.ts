@@ -73,6 +73,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       previews,
       closing,
       sandbox: brain.workspaces,
+      environments: brain.environments,
       isolation: options.allowUnisolated ? 'none' : 'bubblewrap',
       ready: () => readiness({ store: store.nextWakeAt(), host: host.hello() }),
       doctor: () => doctor({ dataDir, model: options.model }),

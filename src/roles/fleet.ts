@@ -138,7 +138,7 @@ async function engineRole(base: Base, options: RoleOptions, secret: Buffer) {
   brain.errands.start();
   warmUpLater(options.model);
   return {
-    ...{ address, fleet, previews, workspaces },
+    ...{ address, fleet, previews, workspaces, environments: brain.environments },
     drain: async () => {
       await Promise.all([brain.engine.drain(options.drainMs), brain.errands.stop()]);
     },
@@ -168,6 +168,7 @@ async function apiRole(
     closing,
     previews: engine ? bothPreviews(engine.previews, links) : links,
     sandbox: engine?.workspaces ?? links,
+    ...(engine ? { environments: engine.environments } : {}),
     isolation: 'bubblewrap',
     ready: async () => ({
       ...(await readiness({ store: store.nextWakeAt() })),

@@ -165,7 +165,7 @@ function networkingOf({ environment }: SessionConfig): Pick<EnvironmentConfig, '
   return (environment as { config?: EnvironmentConfig }).config ?? defaultConfig;
 }
 
-type ApiOptions = Pick<ApiDeps, 'previews' | 'sandbox' | 'isolation' | 'ready' | 'doctor' | 'fleet'> & {
+type ApiOptions = Pick<ApiDeps, 'previews' | 'sandbox' | 'isolation' | 'ready' | 'doctor' | 'fleet' | 'environments'> & {
   closing: AbortController;
 };
 

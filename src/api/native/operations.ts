@@ -13,10 +13,14 @@ import { listCheckpoints } from './checkpoints/list.ts';
 import { retrieveCheckpoint } from './checkpoints/retrieve.ts';
 import { rollBackSession } from './checkpoints/rollback.ts';
 import { archiveEnvironment } from './environments/archive.ts';
+import { buildEnvironment, retrieveEnvironmentBuild } from './environments/build.ts';
 import { createEnvironment } from './environments/create.ts';
 import { deleteEnvironment } from './environments/delete.ts';
+import { cleanEnvironmentLayers, listEnvironmentLayers } from './environments/layers.ts';
 import { listEnvironments } from './environments/list.ts';
+import { listEnvironmentVersions } from './environments/list-versions.ts';
 import { retrieveEnvironment } from './environments/retrieve.ts';
+import { rollBackEnvironment } from './environments/rollback.ts';
 import { updateEnvironment } from './environments/update.ts';
 import { listEvents } from './events/list.ts';
 import { sendEvents } from './events/send.ts';
@@ -77,6 +81,12 @@ export const operations: readonly Operation[] = [
   updateEnvironment,
   deleteEnvironment,
   archiveEnvironment,
+  listEnvironmentVersions,
+  rollBackEnvironment,
+  buildEnvironment,
+  retrieveEnvironmentBuild,
+  listEnvironmentLayers,
+  cleanEnvironmentLayers,
   createSession,
   listSessions,
   retrieveSession,

@@ -4,6 +4,8 @@
  * Promise: the result holds no escape sequence, no control character but line feed and tab, and nothing that turns the
  * direction of writing, so that no text can move the cursor, retitle the window, fill the clipboard or hide what it says.
  */
+import { failpoints, sabotaged } from '../../protocol/failpoint.ts';
+
 const STRING_SEQUENCE = /(?:\x1b[PX^_\]]|[\x90\x98\x9d-\x9f])[^\x1b\x07\x9c]*(?:\x1b\\|\x07|\x9c|$)/g;
 const CSI_SEQUENCE = /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]/g;
 const OTHER_SEQUENCE = /\x1b[ -/]*[0-~]/g;
@@ -11,6 +13,7 @@ const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
 const DIRECTIONS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
 export function safeText(text: string): string {
+  if (failpoints.on && sabotaged('sabotage.raw-terminal')) return text;
   return text
     .replace(STRING_SEQUENCE, '')
     .replace(CSI_SEQUENCE, '')

@@ -4,6 +4,7 @@
  * Promises: S4, what was asked and cannot be had is a Refusal with the remedy; S5, cgroups go with their sandbox.
  */
 import { execFileSync } from 'node:child_process';
+import { failpoints } from '../../protocol/failpoint.ts';
 import type { Programs, RunningSandbox, StartRequest } from '../backend.ts';
 import type { Refusal } from '../executor.ts';
 import { startGuest } from '../guest/start.ts';
@@ -15,6 +16,7 @@ import { type CgroupPlaces, SandboxCgroups } from './cgroup.ts';
 import { freezeBelow } from './freeze.ts';
 import { withinOurs } from './rlimits.ts';
 import { trustEnvironment } from './trust.ts';
+import { weakened, weakenedLimits } from './weakened.ts';
 
 export type LocalMachine = {
   programs: Programs;
@@ -42,9 +44,10 @@ export class BwrapUnusable extends Error {
 
 export async function startLocal(
   machine: LocalMachine,
-  request: StartRequest,
+  asked: StartRequest,
 ): Promise<RunningSandbox | Refusal> {
   const { programs } = machine;
+  const request = failpoints.on ? { ...asked, limits: weakenedLimits(asked.limits) } : asked;
   if (programs.bwrap === null)
     return unavailable('bubblewrap (bwrap) is not installed. Install the package "bubblewrap".');
   const { bwrap } = programs;
@@ -67,21 +70,19 @@ async function startCaptured(
     return unavailable(`the sandbox's control group cannot be made: ${(error as Error).message}`);
   }
   const boundByRlimits = machine.cgroups.kind === 'none';
-  const started = await startGuest(
-    programs.launch,
-    commandLine({
-      ...request,
-      launch: programs.launch,
-      bwrap,
-      guest: programs.guest,
-      node: programs.node,
-      etcFolder: machine.etcFolder,
-      procsFiles: groups.procsFiles,
-      boundByRlimits,
-      options: machine.bwrapOptions,
-      captured,
-    }),
-  );
+  const line = commandLine({
+    ...request,
+    launch: programs.launch,
+    bwrap,
+    guest: programs.guest,
+    node: programs.node,
+    etcFolder: machine.etcFolder,
+    procsFiles: groups.procsFiles,
+    boundByRlimits,
+    options: machine.bwrapOptions,
+    captured,
+  });
+  const started = await startGuest(programs.launch, failpoints.on ? weakened(line) : line);
   if ('problem' in started) {
     await groups.remove();
     return unavailable(explain(started.problem));

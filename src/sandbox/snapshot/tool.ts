@@ -21,7 +21,8 @@ export type ToolInput = {
 };
 
 const MAX_WORDS = 4096;
-const noSpace = /No space left on device|Disk quota exceeded|ENOSPC|EDQUOT/;
+/** tar says of a write that came to an end half way only how far it came. */
+const noSpace = /No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes/;
 
 /** Not PATH: what has the host's rights must not depend on who starts the host, and how. */
 const folders = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/local/sbin', '/usr/local/bin'];

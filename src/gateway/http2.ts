@@ -64,10 +64,11 @@ function answerOf(stream: ServerHttp2Stream): Answer {
   let trailers: HeaderList = [];
   return {
     goOn: () => {
-      if (!stream.destroyed && !stream.headersSent) stream.additionalHeaders({ ':status': 100 });
+      if (!stream.closed && !stream.headersSent) stream.additionalHeaders({ ':status': 100 });
     },
     head: (status, headers) => {
-      if (stream.destroyed) return;
+      // Closed by its client, and not destroyed yet: node would throw.
+      if (stream.closed || stream.destroyed) return;
       stream.once('wantTrailers', () => {
         try {
           stream.sendTrailers(grouped(trailers));

@@ -17,8 +17,20 @@ export async function forwardUpgrade(
   head: Buffer,
   outbound: Outbound,
 ): Promise<void> {
+  // A length that goes out without its bytes would swallow the next request's head, and leave its body to be a request.
+  if (exchange.hasBody) return refuseBody(exchange);
   const outgoing = await judge(exchange);
   if (outgoing) attempt(exchange, () => open(exchange, { client, head, outbound, outgoing }));
+}
+
+function refuseBody(exchange: Exchange): void {
+  const { session, carriage, secure, method, target } = exchange;
+  const { host, port } = carriage;
+  const reason = 'a request to upgrade that has a body';
+  const place = { protocol: secure ? ('https' as const) : ('http' as const), host, port };
+  const detail = { method, path: target.split('?', 1)[0] ?? '' };
+  session.log.record({ ...place, rule: null, decision: 'denied', reason }, detail);
+  refuse(exchange, { status: 400, reason, rule: null });
 }
 
 type Opening = { client: Duplex; head: Buffer; outbound: Outbound; outgoing: Outgoing };
@@ -29,6 +41,8 @@ function open(exchange: Exchange, { client, head, outbound, outgoing }: Opening)
   // Compressed frames cannot be looked into.
   const list = bound.length > 0 ? without(outgoing.headers, 'sec-websocket-extensions') : outgoing.headers;
   const request = outbound.request(exchange, [...list, ['Connection', 'Upgrade'], ['Upgrade', 'websocket']]);
+  // Where the upgrade is declined, some servers read nothing more from this connection.
+  request.shouldKeepAlive = false;
   request.on('upgrade', (response, far, farHead) => {
     client.write(switchingHead(response, outgoing));
     if (farHead.length > 0) far.unshift(farHead);

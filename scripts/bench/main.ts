@@ -9,6 +9,7 @@ import { readFileSync, statfsSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { parseArgs } from 'node:util';
 import { measureAppends } from './appends.ts';
+import { measureCheckpoints } from './checkpoints.ts';
 import { nowMs } from './clock.ts';
 import { describeCode } from './code-under-test.ts';
 import { measureCodex } from './codex.ts';
@@ -30,8 +31,8 @@ import { measureFrozen, measureTakeover } from './takeover.ts';
 import { measureWatchers } from './watchers.ts';
 import { measureWaterfall } from './waterfall.ts';
 
-/** A minute or more each; all but the watchers need a Postgres. */
-const longParts = ['appends', 'takeover', 'frozen', 'sleepers', 'watchers'];
+/** A minute or more each; all but the watchers and the checkpoints need a Postgres. */
+const longParts = ['appends', 'takeover', 'frozen', 'sleepers', 'watchers', 'checkpoints'];
 const partNames = [
   'steps',
   'messages',
@@ -60,6 +61,7 @@ const plans = {
     messages: 30,
     coldStarts: 5,
     sandbox: { creates: 30, execs: 300 },
+    checkpoints: { files: 20_000, fileBytes: 25_000, rounds: 9 },
     network: { creates: 30, burst: 20, requests: 1000 },
     starts: 9,
     memoryRounds: 3,
@@ -77,6 +79,7 @@ const plans = {
     messages: 12,
     coldStarts: 2,
     sandbox: { creates: 10, execs: 100 },
+    checkpoints: { files: 2_000, fileBytes: 25_000, rounds: 5 },
     network: { creates: 10, burst: 10, requests: 300 },
     starts: 3,
     memoryRounds: 1,
@@ -175,6 +178,7 @@ function partsOf(plan: Plan, peer: Peer, isIsolated: boolean): Part[] {
     },
     { name: 'sandbox', measure: () => measureSandbox(isIsolated, plan.sandbox) },
     { name: 'network', measure: async () => (isIsolated ? measureNetwork(plan.network) : []) },
+    { name: 'checkpoints', measure: async () => (isIsolated ? measureCheckpoints(plan.checkpoints) : []) },
     { name: 'start', measure: () => measureStart(settings, plan.starts) },
     {
       name: 'memory',

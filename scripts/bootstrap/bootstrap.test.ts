@@ -98,7 +98,8 @@ describe('modules', () => {
 
 describe.skipIf(process.platform !== 'linux')('system packages', () => {
   it('touches no package manager when everything is there', () => {
-    for (const name of ['bwrap', 'cc', 'git', 'nft', 'apt-get']) fake(name);
+    const disks = ['mkfs.btrfs', 'mkfs.ext4', 'zstd'];
+    for (const name of ['bwrap', 'cc', 'git', 'nft', ...disks, 'apt-get']) fake(name);
     process.env.PATH = bin;
     installSystem(root, say);
     expect(missingPrograms()).toEqual([]);
@@ -111,7 +112,7 @@ describe.skipIf(process.platform !== 'linux')('system packages', () => {
     installSystem(root, say);
     expect(calls().map((call) => call.replace(/ --?[a-z-]+/g, ''))).toEqual([
       'apt-get update',
-      'apt-get install bubblewrap gcc nftables libc6-dev',
+      'apt-get install bubblewrap gcc nftables btrfs-progs e2fsprogs zstd libc6-dev',
     ]);
   });
 
@@ -144,7 +145,9 @@ describe.skipIf(process.platform !== 'linux')('system packages', () => {
   it('names what is missing where there is no package manager, and goes on', () => {
     process.env.PATH = bin;
     installSystem(root, say);
-    expect(said).toEqual([expect.stringContaining('missing: bwrap, cc, git, nft, libc')]);
+    expect(said).toEqual([
+      expect.stringContaining('missing: bwrap, cc, git, nft, mkfs.btrfs, mkfs.ext4, zstd, libc'),
+    ]);
   });
 });
 

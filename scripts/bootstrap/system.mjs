@@ -19,6 +19,9 @@ const MANAGERS = [
       libc: 'libc6-dev',
       git: 'git',
       nft: 'nftables',
+      'mkfs.btrfs': 'btrfs-progs',
+      'mkfs.ext4': 'e2fsprogs',
+      zstd: 'zstd',
       postgres: 'postgresql',
     },
     prepare: { postgres: keepFromCreatingACluster },
@@ -32,6 +35,9 @@ const MANAGERS = [
       libc: 'glibc-devel glibc-static',
       git: 'git-core',
       nft: 'nftables',
+      'mkfs.btrfs': 'btrfs-progs',
+      'mkfs.ext4': 'e2fsprogs',
+      zstd: 'zstd',
       postgres: 'postgresql-server',
     },
   },
@@ -44,6 +50,9 @@ const MANAGERS = [
       libc: 'musl-dev linux-headers',
       git: 'git',
       nft: 'nftables',
+      'mkfs.btrfs': 'btrfs-progs',
+      'mkfs.ext4': 'e2fsprogs',
+      zstd: 'zstd tar',
       postgres: 'postgresql',
     },
   },
@@ -56,6 +65,9 @@ const MANAGERS = [
       libc: 'glibc linux-api-headers',
       git: 'git',
       nft: 'nftables',
+      'mkfs.btrfs': 'btrfs-progs',
+      'mkfs.ext4': 'e2fsprogs',
+      zstd: 'zstd',
       postgres: 'postgresql',
     },
   },
@@ -64,7 +76,8 @@ const MANAGERS = [
 /** Linux only: elsewhere there is no sandbox of ours to prepare. */
 export function missingPrograms() {
   if (process.platform !== 'linux') return [];
-  const missing = ['bwrap', 'cc', 'git', 'nft'].filter((name) => findProgram(name) === undefined);
+  const needed = ['bwrap', 'cc', 'git', 'nft', 'mkfs.btrfs', 'mkfs.ext4', 'zstd'];
+  const missing = needed.filter((name) => findProgram(name) === undefined);
   return missing.includes('cc') ? [...missing, 'libc'] : missing;
 }
 

@@ -86,6 +86,8 @@ const networkingParams = z.discriminatedUnion('type', [
   }),
 ]);
 
+const checkpointPolicy = z.enum(['cheap', 'turn_end', 'off']);
+
 const configParams = z.strictObject({
   type: z.literal('cloud', {
     error: (issue) =>
@@ -96,6 +98,8 @@ const configParams = z.strictObject({
   networking: networkingParams.nullish(),
   /** Ours: what bounds its sessions; a member that is omitted is the server's default. */
   limits: limitsParams.nullish(),
+  /** Ours: checkpoints at the end of turns. `cheap` (the default): where the host's disks make them cost little. */
+  checkpoints: checkpointPolicy.nullish(),
   packages: packagesParams.nullish(),
   ...isolationParams,
   ...buildParams,
@@ -146,6 +150,7 @@ export const environmentConfig = z.looseObject({
   networking: z.discriminatedUnion('type', [unrestricted, limited]),
   /** Absent where nothing was asked for. */
   limits: limitValues.optional(),
+  checkpoints: checkpointPolicy.optional(),
   packages: z.looseObject({
     type: z.literal('packages'),
     apt: z.array(z.string()),
@@ -225,6 +230,7 @@ export function mergedConfig(
   return {
     ...rest,
     ...mergedIsolation(before, params),
+    ...(params.checkpoints ? { checkpoints: params.checkpoints } : {}),
     networking: mergedNetworking(before.networking, params.networking),
     packages: {
       ...packages,

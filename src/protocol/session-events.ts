@@ -81,6 +81,13 @@ const knownEvent = z.discriminatedUnion('type', [
     }),
   }),
   event('session.deleted', {}),
+  event('session.forked', {
+    from_session_id: z.string(),
+    at_event_id: z.string(),
+    checkpoint_id: z.string(),
+  }),
+  event('session.rolled_back', { checkpoint_id: z.string(), at_event_id: z.string() }),
+  event('session.rollback_failed', { checkpoint_id: z.string(), message: z.string() }),
   event('sandbox.limit_reached', {
     limit: z.string(),
     value: z.number(),

@@ -198,3 +198,18 @@ describe('a fork', () => {
     expect(await content.text()).toBe('hello');
   });
 });
+
+describe('an environment', () => {
+  it('says whether turns end with a checkpoint, and an update that does not speak of it keeps it', async () => {
+    const config = { type: 'cloud', checkpoints: 'off' };
+    const { body } = await api.ask('POST', '/v1/environments', { name: 'no checkpoints', config });
+    expect(body.config).toMatchObject({ checkpoints: 'off' });
+    const more = { config: { type: 'cloud', packages: { pip: [] } } };
+    const updated = await api.ask('POST', `/v1/environments/${body.id}`, more);
+    expect(updated.body.config).toMatchObject({ checkpoints: 'off' });
+    const odd = await api.ask('POST', `/v1/environments/${body.id}`, {
+      config: { type: 'cloud', checkpoints: 'sometimes' },
+    });
+    expect([odd.status, messageOf(odd)]).toEqual([400, expect.stringContaining('checkpoints')]);
+  });
+});

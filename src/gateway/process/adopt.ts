@@ -104,7 +104,9 @@ function start(place: GatewayPlace): ChildProcess {
   for (const network of place.privateNetworks) args.push('--private-network', network);
   if (place.authoritiesFile !== undefined) args.push('--authorities', path.resolve(place.authoritiesFile));
   const log = openSync(path.join(stateDir, 'gateway.log'), 'a', 0o600);
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', entry, ...args], {
+  // A signal must not open a debugger in it, not even while it starts (run.ts).
+  const flags = ['--disable-warning=ExperimentalWarning', '--disable-sigusr1'];
+  const child = spawn(process.execPath, [...flags, entry, ...args], {
     detached: true,
     cwd: '/',
     stdio: ['ignore', log, log],

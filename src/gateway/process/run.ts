@@ -8,6 +8,7 @@
  * - S5: with owners it ends once they are gone; in a fleet engines come and go, and only its operator ends it.
  */
 import { chmodSync, chownSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { close as closeInspector } from 'node:inspector';
 import { createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { Joining } from '../../link/join.ts';
@@ -149,6 +150,9 @@ function upstreamOf(options: GatewayRunOptions, extraAuthorities: string[]): Ups
 /** Nothing of ours can be traced or read by another process of the same user from here on. */
 function hideMemory(addOn: string): void {
   process.dlopen({ exports: {} }, addOn);
+  // Node's answer to this signal is a debugger that any user of the machine can speak to.
+  process.on('SIGUSR1', () => undefined);
+  closeInspector();
 }
 
 /** Everything that needs root is open by now. */

@@ -258,4 +258,20 @@ describe('a session', () => {
     const late = await world.gateway.closeSession({ session: 'ses_1', fence: 98 });
     expect(late).toMatchObject({ refused: 'fenced' });
   });
+
+  it('keeps the ticket of its owner where another engine opens it under the same fence, and none of an earlier owner', async () => {
+    const world = await place();
+    const open = (fence: number, ticket: string) =>
+      world.gateway.openSession({
+        ...{ session: 'ses_1', fence, policy: policy([rule({ hosts: [host] })]), credentials: [], ticket },
+        ...{ ticketIdleMs: 60_000, ticketLifeMs: 600_000 },
+      });
+    await open(7, 'the-ticket-of-the-owner');
+    await open(7, 'the-ticket-of-a-guest');
+    expect(world.gateway.admit('the-ticket-of-the-owner')).not.toBeNull();
+    expect(world.gateway.admit('the-ticket-of-a-guest')).not.toBeNull();
+    await open(8, 'the-ticket-of-the-next-owner');
+    expect(world.gateway.admit('the-ticket-of-the-owner')).toBeNull();
+    expect(world.gateway.admit('the-ticket-of-a-guest')).toBeNull();
+  });
 });

@@ -41,16 +41,19 @@ export type LocalGatewaySettings = SessionSettings &
     operatorAuthorities?: string;
   };
 
+type Ticket = { hash: Buffer; diesAtMs: number };
+
 type Entry = {
   live: LiveSession;
   fence: number;
-  ticketHash: Buffer;
+  /** Newest first. Whoever opens it under the same fence, as another engine may to show a diff, takes nobody's away. */
+  tickets: [Ticket, ...Ticket[]];
   ticketIdleMs: number;
-  ticketDiesAtMs: number;
   usedAtMs: number;
 };
 
 const maxRemembered = 4_096;
+const maxTickets = 8;
 
 class GatewayOfOneProcess implements LocalGateway {
   readonly #settings: LocalGatewaySettings;
@@ -99,12 +102,14 @@ class GatewayOfOneProcess implements LocalGateway {
       return fenced(highestNow);
     }
     const nowMs = this.#now();
+    const before = this.#entries.get(session.session);
+    const others = before?.fence === session.fence ? before.tickets.slice(0, maxTickets - 1) : [];
+    const ticket = { hash: hashOf(session.ticket), diesAtMs: nowMs + session.ticketLifeMs };
     this.#entries.set(session.session, {
       live,
       fence: session.fence,
-      ticketHash: hashOf(session.ticket),
+      tickets: [ticket, ...others],
       ticketIdleMs: session.ticketIdleMs,
-      ticketDiesAtMs: nowMs + session.ticketLifeMs,
       usedAtMs: nowMs,
     });
     this.#closed.delete(session.session);
@@ -142,10 +147,10 @@ class GatewayOfOneProcess implements LocalGateway {
 
   admit(ticket: string): Doors | null {
     const hash = hashOf(ticket);
-    const entry = [...this.#entries.values()].find((one) => timingSafeEqual(one.ticketHash, hash));
+    const entry = [...this.#entries.values()].find((one) => ticketOf(one, hash));
     if (!entry || !this.#use(entry, hash)) return null;
     const { live } = entry;
-    // The entry is looked up anew: a session opened again has another ticket, and this one is then worth nothing.
+    // The entry is looked up anew: a session with another owner has other tickets, and this one is then worth nothing.
     const good = () => {
       const now = this.#entries.get(live.id);
       return now !== undefined && now.live === live && this.#use(now, hash);
@@ -162,8 +167,8 @@ class GatewayOfOneProcess implements LocalGateway {
 
   sweep(): void {
     const nowMs = this.#now();
-    for (const { live, fence, ticketDiesAtMs, ticketIdleMs, usedAtMs } of [...this.#entries.values()])
-      if (nowMs >= ticketDiesAtMs || nowMs - usedAtMs >= ticketIdleMs)
+    for (const { live, fence, tickets, ticketIdleMs, usedAtMs } of [...this.#entries.values()])
+      if (nowMs >= tickets[0].diesAtMs || nowMs - usedAtMs >= ticketIdleMs)
         void this.closeSession({ session: live.id, fence });
   }
 
@@ -175,9 +180,8 @@ class GatewayOfOneProcess implements LocalGateway {
   #use(entry: Entry, hash: Buffer): boolean {
     const nowMs = this.#now();
     const good =
-      nowMs < entry.ticketDiesAtMs &&
-      nowMs - Math.max(entry.usedAtMs, entry.live.usedAtMs) < entry.ticketIdleMs &&
-      timingSafeEqual(entry.ticketHash, hash);
+      nowMs < (ticketOf(entry, hash)?.diesAtMs ?? 0) &&
+      nowMs - Math.max(entry.usedAtMs, entry.live.usedAtMs) < entry.ticketIdleMs;
     if (good) entry.usedAtMs = nowMs;
     return good;
   }
@@ -197,6 +201,10 @@ export function openLocalGateway(settings: LocalGatewaySettings): LocalGateway {
 
 function fenced(highest: number): GatewayRefusal {
   return { refused: 'fenced', message: `the session was opened or closed with fence ${highest}` };
+}
+
+function ticketOf({ tickets }: Entry, hash: Buffer): Ticket | undefined {
+  return tickets.find((one) => timingSafeEqual(one.hash, hash));
 }
 
 function hashOf(ticket: string): Buffer {

@@ -23,6 +23,8 @@ export type Running = {
 
 export class FleetProcesses {
   readonly folder: string;
+  /** What the operator lets every gateway reach. */
+  gatewayArguments: string[] = [];
   readonly #postgres: PostgresServer;
   readonly #modelUrl: string;
   readonly #children: ChildProcess[] = [];
@@ -126,19 +128,33 @@ export class FleetProcesses {
     );
   }
 
-  async token(name: string): Promise<string> {
-    const run = this.launch(['host-token', '--cluster-secret-file', this.file('secret'), '--name', name]);
+  async token(name: string, isGateway = false): Promise<string> {
+    const whose = isGateway ? ['--gateway'] : [];
+    const secret = ['--cluster-secret-file', this.file('secret')];
+    const run = this.launch(['host-token', ...secret, '--name', name, ...whose]);
     await run.ended;
     return run.stdout().trim();
   }
 
-  async host(name: string, apiUrl: string, token?: string): Promise<Running> {
-    const tokenFile = this.file(`${name}.token`);
-    writeFileSync(tokenFile, token ?? (await this.token(name)), { mode: 0o600 });
-    const args = ['--join', apiUrl, '--token-file', tokenFile, '--state-dir', this.file(name)];
-    // A host has no business with keys: it is started without them.
+  async host(name: string, apiUrl: string, token?: string, gatewayDir?: string): Promise<Running> {
+    const more = ['--disk-driver', 'tar', ...(gatewayDir === undefined ? [] : ['--gateway-dir', gatewayDir])];
+    return this.#join('host', name, { apiUrl, token: token ?? (await this.token(name)), more });
+  }
+
+  /** The gateway beside the host of that name. */
+  async gateway(name: string, apiUrl: string, token?: string): Promise<Running> {
+    const more = this.gatewayArguments;
+    return this.#join('gateway', name, { apiUrl, token: token ?? (await this.token(name, true)), more });
+  }
+
+  #join(role: string, name: string, to: { apiUrl: string; token: string; more: string[] }) {
+    const tokenFile = this.file(`${role}-${name}.token`);
+    writeFileSync(tokenFile, to.token, { mode: 0o600 });
+    const stateDir = this.file(role === 'host' ? name : `${role}-${name}`);
+    const args = ['--join', to.apiUrl, '--token-file', tokenFile, '--state-dir', stateDir, ...to.more];
+    // Neither has any business with keys: they are started without them.
     const none = { SCRIPTORIUM_API_KEY: '', OPENAI_API_KEY: '', OPENAI_BASE_URL: '' };
-    return this.#started(this.launch(['host', '--json', '--disk-driver', 'tar', ...args], none));
+    return this.#started(this.launch([role, '--json', ...args], none));
   }
 
   /** One command to its end, as a person would type it. */

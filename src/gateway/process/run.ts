@@ -110,13 +110,18 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
   const capture = await startCapture(gateway, { netprep, folder: captureDir });
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   let joining: Joining | null = null;
+  // The lock's holder is a child that keeps nobody alive: without this the process could end before its last step.
+  const presence = setInterval(() => {}, sweepMs);
   // The socket's name stays: its folder may be root's, and whoever holds the lock next takes it away.
   const end = (): void => {
     server?.close();
     joining?.stop();
     gateway.close();
     lock.release();
-    void Promise.all([capture.close(), lock.lost]).then(() => resolve());
+    void Promise.all([capture.close(), lock.lost]).then(() => {
+      clearInterval(presence);
+      resolve();
+    });
   };
   if (askedBy.kind === 'owners')
     ready.resolve(new Owners(gateway, { graceMs: askedBy.graceMs, onAbandoned: end }));

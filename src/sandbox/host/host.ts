@@ -18,6 +18,7 @@ import {
   readFileSync,
   realpathSync,
   renameSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
@@ -27,6 +28,7 @@ import type { Refusal, SandboxSpec } from '../executor.ts';
 import { removeLeftBundles, startGvisor } from '../gvisor/start.ts';
 import { LayerStore } from '../image/layer-store.ts';
 import { layerDrift, layerMount } from '../image/mount.ts';
+import { guardSpace } from '../image/space.ts';
 import type { BwrapOptions } from '../local/bubblewrap.ts';
 import { CapturePool } from '../local/capture-pool.ts';
 import type { CgroupPlaces } from '../local/cgroup.ts';
@@ -215,6 +217,8 @@ export class Host {
     const started = await (spec.isolation === 'gvisor'
       ? startGvisor({ ...machine, folder: path.join(stateDir, 'gvisor') }, request)
       : startLocal({ ...machine, bwrapOptions: this.#bwrapOptions }, request));
+    if (spec.layer === 'build' && !('refused' in started))
+      guardSpace(session.folder, spec.limits.diskBytes, started.link);
     return 'refused' in started
       ? started
       : { ...started, info: { ...started.info, ...layerDrift(this.layers, spec) } };
@@ -226,6 +230,18 @@ export class Host {
     this.#sessions.delete(session.id);
     await this.#trash(session.folder, session.id);
     this.layers.letGo(session.id);
+  }
+
+  /** Of builds whose engine died and that nobody has begun again. */
+  async removeLeftBuilds(olderThanMs: number): Promise<void> {
+    const sessions = path.join(this.#options.stateDir, 'sessions');
+    for (const id of readdirSync(sessions)) {
+      const session = id.startsWith('build_') ? this.find(id) : undefined;
+      if (session === undefined || session.requests > 0 || session.runningCalls() > 0) continue;
+      if (Date.now() - statSync(path.join(sessions, id)).mtimeMs < olderThanMs) continue;
+      await session.stop('destroyed');
+      await this.removeDisk(session);
+    }
   }
 
   async #trash(folder: string, about: string): Promise<void> {

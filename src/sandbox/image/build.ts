@@ -7,6 +7,7 @@
  *   whoever builds the same recipe next, under a higher fence.
  * - Two builders of one recipe on one host: the later fences the earlier one, which then takes what the later made.
  */
+import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CallRef, Executor, Limits, ProcessState, Refusal, SandboxSpec } from '../executor.ts';
 import { isRefusal } from '../executor.ts';
@@ -89,7 +90,7 @@ export async function buildLayer(parts: BuildParts, request: BuildRequest): Prom
     const { layer, lock, host } = found;
     if (layer && lock) return { layer, lock, host, reused: true, durationMs, notes: [] };
     if (round === 0 || round % 150 === 0) {
-      const build = { session: `build_${recipe.slice(0, 40)}`, fence: parts.nowMs(), host };
+      const build = { session: `build_${recipe.slice(0, 40)}`, fence: newFence(parts), host };
       const ended = await attempt(parts, request, build);
       if (ended !== 'fenced')
         return 'failed' in ended
@@ -197,11 +198,15 @@ async function runStep(parts: BuildParts, ref: CallRef, step: Step): Promise<Bui
   if (isRefusal(ran)) return endingOf(ran);
   const { state, output } = ran;
   const about = { step: step.name, command: step.command, output };
-  if (state.state === 'lost')
+  if (state.state === 'lost') {
+    // Perhaps by whoever builds the same and came later.
+    const now = await executor.callStatus(ref);
+    if (isRefusal(now) && now.refused === 'fenced') return 'fenced';
     return {
       ...failure('command', `${step.name}: ${step.command}: its sandbox ended: ${state.reason}`),
       ...about,
     };
+  }
   if (state.exitCode === 0) return null;
   const how =
     state.endedBy === 'timeout'
@@ -248,6 +253,11 @@ function withDenied(ended: BuildFailure, hosts: string[]): BuildFailure {
   if (hosts.length === 0) return ended;
   const why = `The network refused ${hosts.join(', ')}: a build reaches the registries of package managers only.`;
   return { ...ended, message: `${ended.message}. ${why}` };
+}
+
+/** Above every earlier builder's, and no other's of the same moment. */
+function newFence({ nowMs }: BuildParts): number {
+  return nowMs() * 1000 + randomInt(1000);
 }
 
 function endingOf(refusal: Refusal): BuildFailure | 'fenced' {

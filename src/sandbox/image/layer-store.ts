@@ -28,6 +28,7 @@ const digestForm = /^[0-9a-f]{64}$/;
 export class LayerStore {
   readonly #folder: string;
   readonly #trash: (folder: string) => Promise<void>;
+  #turn: Promise<unknown> = Promise.resolve();
 
   /** `trash` takes a folder away and removes it, however hard that was made. */
   constructor(stateDir: string, trash: (folder: string) => Promise<void>) {
@@ -65,8 +66,14 @@ export class LayerStore {
     return JSON.parse(readFileSync(path.join(this.#folder, digest, name), 'utf8'));
   }
 
-  /** Takes the folder `from` away, whether its content is new or not. */
-  async seal(from: string, layer: Layer, lock: Lock): Promise<Layer> {
+  /** One at a time. Takes the folder `from` away where its content is new; the first layer of a recipe stays. */
+  seal(from: string, layer: Layer, lock: Lock): Promise<Layer> {
+    const sealed = this.#turn.then(() => this.byRecipe(layer.recipe)?.layer ?? this.#seal(from, layer, lock));
+    this.#turn = sealed.catch(() => undefined);
+    return sealed;
+  }
+
+  async #seal(from: string, layer: Layer, lock: Lock): Promise<Layer> {
     const place = path.join(this.#folder, layer.digest);
     if (this.content(layer.digest) === null) {
       const fresh = `${place}.new`;

@@ -59,9 +59,7 @@ function seal(withSession: WithSession) {
       if (session.spec?.layer !== 'build')
         return { refused: 'not_found', message: `session ${request.session} builds no layer` };
       await session.stop('destroyed');
-      const there = host.layers.byRecipe(layer.recipe);
-      const sealed = there?.layer ?? (await host.layers.seal(buildFolder(session), layer, lock));
-      return { ...sealed };
+      return host.layers.seal(buildFolder(session), layer, lock);
     });
   };
 }
@@ -72,8 +70,10 @@ export function layerMethods(withSession: WithSession) {
     'layer/seal': seal(withSession),
     'layer/list': async (host: Host): Answer =>
       host.layers.list().map((layer) => ({ ...layer, host: host.id })),
-    'layer/removeUnused': async (host: Host, params: Params): Answer => ({
-      removed: await host.layers.removeUnused(params.integer('olderThanMs', 0, 2 ** 52), Date.now()),
-    }),
+    'layer/removeUnused': async (host: Host, params: Params): Answer => {
+      const olderThanMs = params.integer('olderThanMs', 0, 2 ** 52);
+      await host.removeLeftBuilds(olderThanMs);
+      return { removed: await host.layers.removeUnused(olderThanMs, Date.now()) };
+    },
   };
 }

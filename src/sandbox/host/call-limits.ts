@@ -22,13 +22,16 @@ export class CallLimits {
   readonly #asked: Asked;
   readonly #limits: Limits | null;
   readonly #counters: () => LimitCounters;
-  #before: LimitCounters;
+  readonly #before: LimitCounters;
+  /** As they were when it was said what ran into a limit. */
+  told: LimitCounters;
 
   constructor(asked: Asked, limits: Limits | null, counters: () => LimitCounters) {
     this.#asked = asked;
     this.#limits = limits;
     this.#counters = counters;
     this.#before = counters();
+    this.told = this.#before;
     const { wallTimeMs, outputBytes } = asked.isOurs || limits === null ? {} : limits;
     this.timeoutMs = Math.min(asked.timeoutMs, wallTimeMs ?? asked.timeoutMs);
     this.maxOutputBytes = Math.min(asked.maxOutputBytes, outputBytes ?? asked.maxOutputBytes);
@@ -47,7 +50,8 @@ export class CallLimits {
     const hit = (limit: LimitHit['limit'], value: number, amount: number | null): void => {
       hits.push({ limit, value, amount, atMs });
     };
-    const grown = difference(this.#counters(), this.#before);
+    this.told = this.#counters();
+    const grown = difference(this.told, this.#before);
     const failedForks = Math.max(grown.failedForks, end.hasNotStarted ? 1 : 0);
     if (grown.oomKills > 0) hit('memory_bytes', limits.memoryBytes, grown.oomKills);
     if (failedForks > 0) hit('processes', limits.processes, failedForks);

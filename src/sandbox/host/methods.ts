@@ -150,7 +150,6 @@ function startProcess(host: Host, params: Params): Answer {
         refused: 'too_large',
         message: `more than ${MAX_LIVE_CALLS} calls hold processes in this sandbox`,
       };
-    if (session.runningCalls() === 0) session.limits.noticeBackground(session.journal);
     const call = await session.beginProcess(request.callId, contentHash, request.fence);
     launch(session, sandbox, call, request);
     return waitAndRead(call, request.waitMs);
@@ -165,6 +164,8 @@ function launch(session: Session, sandbox: RunningSandbox, call: ProcessCall, re
   const env = environmentOf(session, sandbox, request.env);
   call.onFinished = () => session.finished(call);
   const cwd = sandbox.inside(request.cwd);
+  // None but itself: what was counted till now is of no call.
+  if (session.runningCalls() <= 1) session.limits.noticeBackground(session.journal);
   const bounds = { limits: session.spec?.limits ?? null, counters: () => countersOf(sandbox) };
   call.start(sandbox.link, { ...request, cwd, env }, session.journal, bounds);
   if (failpoints.on) failpointNow('host.after-spawn');

@@ -92,6 +92,11 @@ export class ProcessCall {
     }, limits.timeoutMs);
   }
 
+  /** Counters of its sandbox up to which it has told. */
+  get told(): LimitCounters | null {
+    return this.#limits?.told ?? null;
+  }
+
   /** Its sandbox or host is gone. What it did before that nobody can know (L6). */
   lose(reason: string, journal: Journal): void {
     this.#gone.resolve();

@@ -52,16 +52,22 @@ export class SessionLimits {
     this.#sandbox = null;
   }
 
-  /** Its calls have said what was counted until now. */
-  told(): void {
-    if (this.#sandbox !== null) this.#told = countersOf(this.#sandbox);
+  /** A call has said what was counted until then. */
+  told(counted: LimitCounters): void {
+    const { oomKills, failedForks, throttledMs } = this.#told;
+    this.#told = {
+      oomKills: Math.max(oomKills, counted.oomKills),
+      failedForks: Math.max(failedForks, counted.failedForks),
+      throttledMs: Math.max(throttledMs, counted.throttledMs),
+    };
   }
 
   /** Whatever was counted while no call ran is of processes that earlier calls left behind. */
   noticeBackground(journal: Journal): void {
     if (this.#sandbox === null || this.#limits === null) return;
-    const grown = difference(countersOf(this.#sandbox), this.#told);
-    this.told();
+    const counted = countersOf(this.#sandbox);
+    const grown = difference(counted, this.#told);
+    this.told(counted);
     const { memoryBytes, processes } = this.#limits;
     if (grown.oomKills > 0) this.note('memory_bytes', memoryBytes, grown.oomKills, journal);
     if (grown.failedForks > 0) this.note('processes', processes, grown.failedForks, journal);

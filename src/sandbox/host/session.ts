@@ -46,6 +46,7 @@ export class Session {
   #isGone = true;
   #fence = 0;
   #thaw: (() => void) | null = null;
+  #holding: Promise<void> | null = null;
   #journal: Journal | null = null;
   readonly #calls = new Map<string, ProcessCall | EditsCall>();
   readonly #finished: ProcessCall[] = [];
@@ -167,15 +168,16 @@ export class Session {
     if (fence > this.#fence) {
       this.#fence = fence;
       // Before the new owner acts: what the old one began holds still until somebody asks about it.
-      this.#holdStill();
+      this.#holding = this.#holdStill();
+      await this.#holding;
       await this.journal.append({ type: 'fence', fence });
-    }
+    } else await this.#holding;
     return null;
   }
 
-  #holdStill(): void {
+  async #holdStill(): Promise<void> {
     if (this.#thaw !== null || this.runningCalls() === 0) return;
-    this.#thaw = this.sandbox?.freeze?.() ?? null;
+    this.#thaw = (await this.sandbox?.freeze?.()) ?? null;
   }
 
   /** The new owner has asked about a call: it knows of what runs. */
@@ -214,7 +216,7 @@ export class Session {
 
   /** The newest few ended calls keep their output in memory: it is about to be read. */
   finished(call: ProcessCall): void {
-    this.limits.told();
+    if (call.told !== null) this.limits.told(call.told);
     this.#finished.push(call);
     if (this.#finished.length > KEPT_IN_MEMORY) this.#finished.shift()?.output.release();
   }
@@ -348,7 +350,7 @@ export class Session {
 
   /** What runs holds still while `act` does, where that can be done. */
   async heldStill<T>(act: () => Promise<T>): Promise<T> {
-    const thaw = this.#thaw === null ? this.sandbox?.freeze?.() : undefined;
+    const thaw = this.#thaw === null ? await this.sandbox?.freeze?.() : undefined;
     try {
       return await act();
     } finally {

@@ -23,7 +23,13 @@ import { decide, speaksOfMethods } from './rules.ts';
 type Refusal = { status: number; reason: string; rule: string | null };
 
 /** What goes out, and what its answer is cleaned of. */
-export type Outgoing = { headers: HeaderList; redact: Redactor; key: DecisionKey };
+export type Outgoing = {
+  headers: HeaderList;
+  redact: Redactor;
+  key: DecisionKey;
+  /** By the policy of now. */
+  isDenied(): boolean;
+};
 
 const methodToken = /^[A-Z][A-Z-]{0,31}$/;
 const targetForm = /^\/[\x21-\xff]*$/;
@@ -63,7 +69,8 @@ export async function judge(exchange: Exchange): Promise<Outgoing | null> {
   const brokered = isSecure ? putIn(cleaned, bound) : none;
   const key: DecisionKey = { ...place, rule, decision: 'allowed', reason: null };
   session.log.record(key, { ...detail, credentials: brokered.used });
-  return { headers: brokered.headers, redact: redactor(bound, brokered.injected), key };
+  const isDenied = () => evaluate().effect === 'deny';
+  return { headers: brokered.headers, redact: redactor(bound, brokered.injected), key, isDenied };
 }
 
 function formProblem(exchange: Exchange): Refusal | null {
@@ -120,6 +127,8 @@ function outgoingHeaders(exchange: Exchange, guarded: boolean): HeaderList {
 
 function send(exchange: Exchange, outbound: Outbound, outgoing: Outgoing, mayRetry: boolean): void {
   const { answer, body, session, method } = exchange;
+  // Given up while somebody was asked.
+  if (answer.body.destroyed) return;
   const request = outbound.request(exchange, outgoing.headers);
   const safe = mayRetry && !exchange.hasBody && ['GET', 'HEAD', 'OPTIONS'].includes(method);
   request.on('continue', () => attempt(exchange, () => answer.goOn()));
@@ -134,7 +143,11 @@ function send(exchange: Exchange, outbound: Outbound, outgoing: Outgoing, mayRet
     }
     attempt(exchange, () => fail(exchange, outgoing, error));
   });
+  const unwatch = session.onPolicy(() => {
+    if (outgoing.isDenied()) answer.abort();
+  });
   answer.body.once('close', () => {
+    unwatch();
     if (!answer.body.writableFinished) request.destroy();
   });
   session.carried(outgoing.key, headBytes(outgoing.headers), 0);

@@ -30,7 +30,7 @@ export function relayAnswer(exchange: Exchange, response: IncomingMessage, outgo
   const status = response.statusCode ?? 502;
   let headers = cleanHeaders(endToEnd(pairs(response.rawHeaders)), redact);
   const bodiless = method === 'HEAD' || status === 204 || status === 304;
-  const stages = bodiless ? [] : readable(headers, redact);
+  const stages = bodiless ? [] : isPlainlySent(response) ? readable(headers, redact) : null;
   if (!stages) {
     response.destroy();
     answer.abort();
@@ -60,6 +60,12 @@ export function relayAnswer(exchange: Exchange, response: IncomingMessage, outgo
       answer.body.end();
     });
   });
+}
+
+/** Coded on its way (`Transfer-Encoding: gzip, chunked`), a body is neither read here nor said to be coded further on. */
+function isPlainlySent(response: IncomingMessage): boolean {
+  const codings = valuesOf(pairs(response.rawHeaders), 'transfer-encoding');
+  return codings.length < 2 && codings.every((one) => one.trim().toLowerCase() === 'chunked');
 }
 
 /** What a body passes on its way; null where it cannot be read, and so not be cleaned (S4). */

@@ -52,6 +52,7 @@ export class LiveSession {
   readonly #bytes = new Map<string, number>();
   readonly #waiting = new Set<() => void>();
   readonly #onClose = new Set<() => void>();
+  readonly #onPolicy = new Set<() => void>();
 
   private constructor(
     id: string,
@@ -87,6 +88,7 @@ export class LiveSession {
       const now = decideConnection(terms.rules, host, port);
       if (opaque && (now.effect === 'deny' || now.perRequest)) socket.resetAndDestroy();
     }
+    for (const look of [...this.#onPolicy]) look();
     for (const wake of [...this.#waiting]) wake();
     return null;
   }
@@ -103,6 +105,12 @@ export class LiveSession {
   /** Runs at close; for what is kept open on the far side. */
   onClose(end: () => void): void {
     this.#onClose.add(end);
+  }
+
+  /** Runs at every new policy, for what was let through under an older one; gives how to end that. */
+  onPolicy(look: () => void): () => void {
+    this.#onPolicy.add(look);
+    return () => void this.#onPolicy.delete(look);
   }
 
   get closed(): boolean {

@@ -54,7 +54,13 @@ function open(exchange: Exchange, { client, head, outbound, outgoing }: Opening)
     if (answer.headSent() || client.destroyed) return void client.destroy();
     return refuse(exchange, { status: 502, reason: `${carriage.host} broke the connection off`, rule: null });
   });
-  client.once('close', () => request.destroy());
+  const unwatch = session.onPolicy(() => {
+    if (outgoing.isDenied()) client.destroy();
+  });
+  client.once('close', () => {
+    unwatch();
+    request.destroy();
+  });
   request.end();
 }
 

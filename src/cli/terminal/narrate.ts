@@ -86,6 +86,8 @@ export class Narrator {
     'agent.custom_tool_use': (event) => this.#toolBegan(event),
     'agent.tool_result': (event) => this.#toolEnded(event),
     'sandbox.started': (event) => this.#sandbox(event),
+    'sandbox.limit_reached': (event) =>
+      this.#line('yellow', '!', oneLine(String(event.message), this.#width())),
     'session.error': (event) => this.#failed(event),
     'network.decision': (event) => this.#network(event),
     // Inputs come twice, when they arrive and when they are taken up; they are told when they arrive.

@@ -111,6 +111,14 @@ static void kill_frozen(pid_t root) {
 static pid_t held[MAX_PROCESSES];
 static size_t held_count;
 
+static int is_any_moving(void) {
+  scan_processes();
+  for (size_t i = 0; i < process_count; i++)
+    for (size_t k = 0; k < held_count; k++)
+      if (processes[i].pid == held[k] && strchr("TZX", processes[i].state) == NULL) return 1;
+  return 0;
+}
+
 /* Everything that the session runs stops, at once and in whatever tree; the supervisors go on. Only ever as PID 1. */
 static void hold_still(void) {
   size_t kept = 0;
@@ -131,6 +139,8 @@ static void hold_still(void) {
   }
   for (size_t i = 0; i < process_count; i++)
     if (processes[i].marked) held[held_count++] = processes[i].pid;
+  /* The signal is on its way: what is said to be still must be. */
+  for (int attempt = 0; attempt < 100 && is_any_moving(); attempt++) usleep(1000);
 }
 
 static void let_go(void) {

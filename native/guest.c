@@ -57,7 +57,8 @@ static void handle_frame(uint8_t type, uint32_t id, struct cursor *c) {
     return;
   case HOLD:
     take_end(c);
-    return hold_still();
+    hold_still();
+    return reply_status(id, 0);
   case LET_GO:
     take_end(c);
     return let_go();

@@ -45,7 +45,7 @@ export type RunningSandbox = {
   /** Hands its sockets to the gateway that this ticket is of; only where it has a network. */
   connect?(network: GatewayNetwork): Promise<Refusal | null>;
   /** Stops all that the session runs, where that can be done; the answer lets it go on. */
-  freeze?(): () => void;
+  freeze?(): (() => void) | Promise<() => void>;
   /** Ends everything in it and settles once nothing is left (S5). */
   stop(): Promise<void>;
 };

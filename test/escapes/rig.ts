@@ -107,6 +107,13 @@ export function processesNamed(name: string): number[] {
     .map(Number);
 }
 
+/** bwrap, or runsc, is the host's child, and PID 1 is below it. */
+export function sandboxesOf(hostPid: number): number[] {
+  const parent = (pid: number): number =>
+    Number(/^PPid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+  return processesWith(isGvisor ? 'runsc\0' : 'bwrap\0').filter((pid) => parent(pid) === hostPid);
+}
+
 export function isAlive(pid: number): boolean {
   try {
     return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));

@@ -145,8 +145,8 @@ export class GuestLink {
   }
 
   /** Stops all that runs inside, and lets it go on. The guest and its supervisors go on to answer, and to kill. */
-  hold(): void {
-    this.#send(toGuest.hold, 0);
+  async hold(): Promise<void> {
+    await this.request(toGuest.hold, []);
   }
 
   letGo(): void {

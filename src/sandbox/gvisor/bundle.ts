@@ -8,8 +8,9 @@
  */
 import { lstatSync, mkdirSync, readlinkSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { OperatorBind, SessionFolders } from '../backend.ts';
+import type { OperatorBind, SessionFolders, StartRequest } from '../backend.ts';
 import { type Limits, sandboxPaths } from '../executor.ts';
+import { layerPath } from '../image/layers.ts';
 import { hostEtc, synthesisedEtc } from '../local/etc.ts';
 import { type Trust, trustPaths } from '../local/trust.ts';
 
@@ -23,6 +24,8 @@ export type BundleRequest = {
   etcFolder: string;
   folders: SessionFolders;
   binds: OperatorBind[];
+  disk?: StartRequest['disk'];
+  layer?: StartRequest['layer'];
   limits: Limits;
   /** null: not root, so nothing is staged and there is one user inside, 0. */
   uid: number | null;
@@ -30,7 +33,8 @@ export type BundleRequest = {
   captured: { join: string[]; trust: Trust } | null;
 };
 
-type Mount = { from: string; to: string; readOnly: boolean };
+/** `isOwn`: of the session's disk, whose files may be another user's on disk. */
+type Mount = { from: string; to: string; readOnly: boolean; isOwn?: boolean };
 
 const RPC_FD = 3;
 const GUEST_PATH = '/opt/scriptorium/guest';
@@ -52,19 +56,22 @@ export function writeBundle(name: string, runsc: string, r: BundleRequest): stri
   makeRoot(path.join(r.bundle, 'rootfs'), mounts);
   const seen = mounts.map((mount, i) => (isStaged ? { ...mount, from: place(i) } : mount));
   writeFileSync(path.join(r.bundle, 'config.json'), JSON.stringify(configOf(r, seen)), { mode: 0o644 });
-  const staged = mounts.flatMap(({ from, readOnly }, i) => [
-    readOnly ? '--ro-bind' : '--bind',
+  const staged = mounts.flatMap(({ from, readOnly, isOwn }, i) => [
+    readOnly ? '--ro-bind' : isOwn ? '--own-bind' : '--bind',
     from,
     `m${i}`,
   ]);
+  const { mounts: diskMounts = null, owner = null } = r.disk ?? {};
   const asRoot =
     r.uid === null
       ? []
       : [
           ...['--stage', STAGE, '--ro-bind', r.bundle, 'bundle', '--bind', r.run, 'run', ...staged],
           ...['--uid', String(r.uid), '--supervisor', String(supervisorOf(r.uid))],
+          ...(owner === null ? [] : ['--owner', String(owner)]),
         ];
   return [
+    ...(diskMounts === null ? [] : ['--mounts', diskMounts]),
     ...(r.captured?.join ?? []),
     ...asRoot,
     ...['--die-with-parent', '--keep', String(RPC_FD), '--', runsc],
@@ -79,8 +86,8 @@ export function writeBundle(name: string, runsc: string, r: BundleRequest): stri
 
 function mountsOf(r: BundleRequest): Mount[] {
   const mounts: Mount[] = [];
-  const mount = (from: string, to: string, readOnly: boolean): void => {
-    mounts.push({ from, to, readOnly });
+  const mount = (from: string, to: string, readOnly: boolean, isOwn = false): void => {
+    mounts.push({ from, to, readOnly, isOwn });
   };
   mount('/usr', '/usr', true);
   for (const name of systemFolders()) if (!isLink(`/${name}`)) mount(`/${name}`, `/${name}`, true);
@@ -90,10 +97,11 @@ function mountsOf(r: BundleRequest): Mount[] {
   mount(r.guest, GUEST_PATH, true);
   mount(r.launch, LAUNCH_PATH, true);
   mount(r.node, `${sandboxPaths.ownTools}/node`, true);
-  mount(r.folders.workspace, sandboxPaths.workspace, false);
-  mount(r.folders.outputs, sandboxPaths.outputs, false);
-  mount(r.folders.home, sandboxPaths.home, false);
+  mount(r.folders.workspace, sandboxPaths.workspace, false, true);
+  mount(r.folders.outputs, sandboxPaths.outputs, false, true);
+  mount(r.folders.home, sandboxPaths.home, false, true);
   mount(r.folders.uploads, sandboxPaths.uploads, true);
+  if (r.layer) mount(r.layer.from, layerPath, r.layer.readOnly);
   if (r.captured !== null)
     for (const name of ['bundle', 'authority'] as const)
       mount(r.captured.trust[name], trustPaths[name], true);
@@ -116,10 +124,10 @@ function makeRoot(root: string, mounts: Mount[]): void {
   symlinkSync('/tmp', path.join(root, 'var/tmp'));
   for (const name of systemFolders())
     if (isLink(`/${name}`)) symlinkSync(readlinkSync(`/${name}`), path.join(root, name));
-  mounts.forEach(({ from, to }, i) => {
+  mounts.forEach(({ from, to, isOwn }, i) => {
     if (mounts.slice(0, i).some((other) => to.startsWith(`${other.to}/`))) return;
     const place = path.join(root, to);
-    const isFolder = statSync(from).isDirectory();
+    const isFolder = isOwn === true || statSync(from).isDirectory();
     mkdirSync(isFolder ? place : path.dirname(place), { recursive: true, mode: 0o755 });
     if (!isFolder) writeFileSync(place, '', { mode: 0o644 });
   });

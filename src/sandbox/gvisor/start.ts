@@ -11,6 +11,7 @@ import path from 'node:path';
 import type { Programs, RunningSandbox, StartRequest } from '../backend.ts';
 import type { Limits, Refusal } from '../executor.ts';
 import { startGuest } from '../guest/start.ts';
+import { effectiveLimits, limitWarnings } from '../limits.ts';
 import type { CapturePool } from '../local/capture-pool.ts';
 import { type Captured, withCapture } from '../local/captured.ts';
 import { type CgroupPlaces, SandboxCgroups } from '../local/cgroup.ts';
@@ -32,6 +33,8 @@ const OWN_BYTES = 128 << 20;
 const OWN_THREADS = 128;
 /** A process inside is an address space of its own with threads of the kernel's outside. */
 const THREADS_PER_PROCESS = 3;
+/** gVisor's kernel counts no processes and no memory of a session itself. */
+const unbounded = { cpu: 'none', memory: 'none', processes: 'none' } as const;
 
 export function startGvisor(
   machine: GvisorMachine,
@@ -77,6 +80,8 @@ async function startCaptured(
   }
   void captured?.ended.then((why) => started.link.end(`its capture namespace ended: ${why}`));
   const same = (path: string): string => path;
+  const by = machine.cgroups.kind === 'none' ? unbounded : groups.boundBy;
+  const limits = effectiveLimits(request.limits, by);
   return {
     link: started.link,
     info: {
@@ -85,15 +90,18 @@ async function startCaptured(
       seccomp: true,
       ownUid: request.uid,
       network: captured === null ? 'none' : 'gateway',
-      warnings: warnings(machine, request),
+      limits,
+      warnings: [...warnings(request), ...limitWarnings(request.limits, limits)],
     },
     ...(captured === null ? {} : { env: trustEnvironment, connect: captured.connect }),
     // From inside: the host sees no process of the session.
-    freeze: () => {
-      started.link.hold();
+    freeze: async () => {
+      // A sandbox that has ended meanwhile is still enough.
+      await started.link.hold().catch(() => {});
       return () => started.link.letGo();
     },
     oomKills: () => groups.oomKills(),
+    counters: () => groups.counters(),
     inside: same,
     outside: same,
     stop: async () => {
@@ -137,11 +145,10 @@ function outerLimits(limits: Limits): Limits {
   };
 }
 
-function warnings(machine: GvisorMachine, request: StartRequest): string[] {
+function warnings(request: StartRequest): string[] {
   const all = request.binds.map(
     (bind) => `the operator's ${bind.from} is bound at ${bind.to}${bind.readOnly ? ' (read-only)' : ''}`,
   );
-  if (machine.cgroups.kind === 'none') all.push('no writable memory and pids cgroup: memory is not bounded');
   if (request.uid === null)
     all.push("the host is not root: sandboxes run with the host's own uid, and inside the session is uid 0");
   return all;

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -11,6 +11,7 @@ import {
   joined,
   processesWith,
   Rig,
+  sandboxesOf,
   specOf,
   unrefused,
 } from '../../../test/escapes/rig.ts';
@@ -313,18 +314,9 @@ describe('a host and its owners', () => {
     await rig.create('busy');
     await rig.sh('busy', 'sleep 987657 >/dev/null 2>&1 &');
     const { pid } = await rig.client.hello();
-    await eventually('the idle one stops', () => sandboxesOf(pid) === 1);
+    await eventually('the idle one stops', () => sandboxesOf(pid).length === 1);
     expect((await rig.processesWith('busy', 'sleep\x00987657')).length).toBe(1);
     expect((await rig.sh('idle', 'echo again')).stdout).toBe('again\n');
     await rig.close();
   });
 });
-
-/** bwrap, or runsc, is the host's child, and PID 1 is below it. */
-function sandboxesOf(hostPid: number): number {
-  return processesWith(isGvisor ? 'runsc\0' : 'bwrap\0').filter((pid) => parentOf(pid) === hostPid).length;
-}
-
-function parentOf(pid: number): number {
-  return Number(/^PPid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
-}

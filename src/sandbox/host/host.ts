@@ -92,6 +92,7 @@ export class Host {
   readonly #bwrapOptions: BwrapOptions;
   readonly #capture: CapturePool | null;
   #started = 0;
+  #leftovers: Promise<void> = Promise.resolve();
 
   private constructor(options: HostOptions, cgroups: CgroupPlaces, prefix: string) {
     this.#options = options;
@@ -114,7 +115,7 @@ export class Host {
     for (const name of ['sessions', 'trash']) makeDurableDirectory(path.join(options.stateDir, name), 0o700);
     writeEtc(path.join(options.stateDir, 'etc'));
     const host = new Host(options, options.cgroups, groupPrefix(options.stateDir));
-    void removeLeftBundles(options.programs.launch, path.join(options.stateDir, 'gvisor'));
+    host.#leftovers = removeLeftBundles(options.programs.launch, path.join(options.stateDir, 'gvisor'));
     for (const name of readdirSync(path.join(options.stateDir, 'trash'))) void host.#removeTree(name);
     return host;
   }
@@ -312,7 +313,7 @@ export class Host {
         await session.close();
       }),
     );
-    await this.#capture?.close();
+    await Promise.all([this.#capture?.close(), this.#leftovers]);
     this.disks.close();
   }
 }

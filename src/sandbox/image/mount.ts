@@ -20,10 +20,11 @@ export function layerMount(
   { layer, isolation }: SandboxSpec,
 ): LayerMount | Refusal | null {
   if (layer === undefined) return null;
-  if (isolation !== 'bubblewrap')
+  if (isolation === 'none')
     return {
       refused: 'isolation_unavailable',
-      message: `packages, files and setup commands of an environment need the isolation "bubblewrap", not "${isolation}"`,
+      message:
+        'packages, files and setup commands of an environment need isolation, and this session has none',
     };
   if (layer === 'build') {
     const from = buildFolder(session);

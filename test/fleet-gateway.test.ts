@@ -2,8 +2,9 @@
  * Gateways of a fleet: two engines on a real Postgres, a host and a gateway as processes, real sandboxes, and a TLS server on
  * loopback that the operator named. Whatever dies, a session goes out by the gateway beside its host or not at all (S1, S2, S4).
  */
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -12,14 +13,18 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
 import { createAuthority } from '../src/gateway/authority.ts';
-import { parseToken, type Token } from '../src/link/secret.ts';
+import { RpcPeer } from '../src/link/rpc.ts';
+import { apiIdentity, keyOf, parseToken, readClusterSecret, type Token } from '../src/link/secret.ts';
 import { type Address, dialLink, parseAddress } from '../src/link/tls.ts';
 import { FleetProcesses, fleetKey, get, type Running, until } from './peers/fleet-processes.ts';
 
-/** A word is a command, and its output is the answer. */
+/** What is said is a command, and its output is the answer; after `RUN:` there are two, with ` && then ` between them. */
 function script(turn: Turn): Reply {
-  if (turn.lastToolOutput) return { text: turn.lastToolOutput.text };
-  return { toolCalls: [{ name: 'bash', arguments: { command: turn.userText } }] };
+  const bash = (command: string): Reply => ({ toolCalls: [{ name: 'bash', arguments: { command } }] });
+  const [, many = ''] = turn.userText.split('RUN:');
+  const next = many.split(' && then ')[turn.toolOutputs.length];
+  if (many !== '' && next !== undefined) return bash(next);
+  return turn.lastToolOutput ? { text: turn.lastToolOutput.text } : bash(turn.userText);
 }
 
 const patience = { timeout: 60_000 };
@@ -50,6 +55,8 @@ type Json = {
   data: Json[];
 };
 
+type Workers = { data: { info: { engine?: string } }[] };
+
 async function drip(response: ServerResponse): Promise<void> {
   for (let count = 1; count <= drops && !response.destroyed; count++) {
     response.write(`drop ${count}\n`);
@@ -70,11 +77,14 @@ async function post(where: string, body: object): Promise<Json> {
   return answer;
 }
 
-async function begin(allowed = ['good.example']): Promise<string> {
-  const networking = { type: 'limited', allowed_hosts: allowed };
+async function room(): Promise<string> {
+  const networking = { type: 'limited', allowed_hosts: ['good.example'] };
   const name = `room ${Math.random()}`;
-  const environment = await post('/v1/environments', { name, config: { type: 'cloud', networking } });
-  return (await post('/v1/sessions', { agent: agentId, environment_id: environment.id })).id;
+  return (await post('/v1/environments', { name, config: { type: 'cloud', networking } })).id;
+}
+
+async function begin(): Promise<string> {
+  return (await post('/v1/sessions', { agent: agentId, environment_id: await room() })).id;
 }
 
 const eventsOf = async (session: string): Promise<Json[]> =>
@@ -218,14 +228,32 @@ it(
   },
 );
 
-it('a diff that the other engine shows takes no ticket away from a session at work', patience, async () => {
-  const session = await begin();
-  expect(await run(session, 'curl -sS https://good.example/before')).toContain('hello');
-  const diff = await fetch(`${api.line.url}/v1/sessions/${session}/diff`, {
-    headers: { authorization: `Bearer ${fleetKey}` },
-  });
-  await diff.text();
-  expect(await run(session, 'curl -sS -m 10 https://good.example/after')).toContain('hello');
+it('a diff that another engine shows takes no ticket away from the session at work', patience, async () => {
+  const repository = fleet.file('repository');
+  mkdirSync(repository);
+  const git = (...args: string[]) =>
+    execFileSync('git', ['-c', 'user.name=U', '-c', 'user.email=u@example.com', ...args], {
+      cwd: repository,
+    });
+  git('init', '-q', '-b', 'main');
+  git('commit', '-q', '--allow-empty', '-m', 'first');
+  const task =
+    'RUN:curl -sS https://good.example/first; sleep 8 && then curl -sS -m 10 https://good.example/second';
+  const options = ['--repo', repository, '--environment', await room(), '--detach'];
+  const said = await fleet.cli(api.line.url ?? '', ['run', task, ...options]);
+  const session = /sesn_[0-9A-Z]{26}/.exec(said)?.[0] ?? '';
+  await until(() => seen.includes('good.example /first'), 'the first command runs');
+  const key = keyOf(readClusterSecret(fleet.file('secret')), apiIdentity);
+  const { data } = await get<Workers>(api.line.url ?? '', '/v1/workers');
+  for (const { info } of data) {
+    const socket = await dialLink(parseAddress(info.engine ?? '') as Address, { identity: apiIdentity, key });
+    const peer = new RpcPeer(socket, () => undefined);
+    expect(await peer.ask('workspace/diff', { session })).toMatchObject({ ok: true });
+    peer.close();
+  }
+  expect((await eventsOf(session)).filter(({ type }) => type === 'agent.tool_result')).toEqual([]);
+  await until(async () => (await lastWords(session)) !== '', 'the turn ends', 40_000);
+  expect(await lastWords(session)).toContain('hello from good.example');
 });
 
 it(
@@ -255,7 +283,7 @@ it(
   'a host’s token opens no gateway’s link, and a gateway’s is cut when its machine’s tokens are revoked (S1)',
   patience,
   async () => {
-    const { data } = await get<{ data: { info: { engine?: string } }[] }>(api.line.url ?? '', '/v1/workers');
+    const { data } = await get<Workers>(api.line.url ?? '', '/v1/workers');
     const to = parseAddress(data[0]?.info.engine ?? '') as Address;
     const ofHost = parseToken(await fleet.token('one')) as Token;
     await expect(dialLink(to, { ...ofHost, identity: 'gateway-one' })).rejects.toThrow();

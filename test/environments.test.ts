@@ -11,6 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
 import { type RunningServer, startServer } from '../src/main.ts';
+import { findHost } from '../src/sandbox/host/adopt.ts';
 
 function script(turn: Turn): Reply {
   if (turn.lastToolOutput) return { text: turn.lastToolOutput.text };
@@ -154,6 +155,30 @@ describe.skipIf(!reached)('with the npm registry', () => {
     expect(found).toMatchObject({ reused: true });
     console.log(`built in ${built?.duration_ms} ms, found in ${found?.duration_ms} ms`);
   }, 240_000);
+
+  it('a layer that is gone is made again from its lock, the same to the last byte, and what was really installed can be seen', async () => {
+    const id = await environment({ packages: { npm: ['cowsay'] } });
+    const first = await built(id);
+    expect(first).toMatchObject({ status: 'ready', digest: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    expect(first.packages).toContainEqual({
+      manager: 'npm',
+      name: 'cowsay',
+      version: expect.stringMatching(/^\d/),
+      hash: expect.stringMatching(/^sha512-/),
+    });
+    const { removed } = await api('POST', '/v1/environment_layers/clean', { older_than_seconds: 0 });
+    expect(removed).toContain(first.digest);
+    const one = await session(id);
+    expect(await run(one, 'cowsay back')).toContain('< back >');
+    const finished = (await events(one)).find(({ type }) => type === 'environment.build_finished');
+    expect(finished).toMatchObject({ digest: first.digest, reused: false });
+  }, 120_000);
+
+  it('a registry that is none of a package manager’s is refused to a build, and the failure says which', async () => {
+    const build = await built(await environment({ setup: [{ run: 'curl -sS -m 5 https://example.com/' }] }));
+    expect(build).toMatchObject({ status: 'failed' });
+    expect((build.error as { message: string }).message).toContain('refused example.com');
+  }, 60_000);
 });
 
 it('history grows, and a rollback is a new version that is what an earlier one was', async () => {
@@ -206,4 +231,30 @@ it('a setup command that fails is named with its exit code and its last words, a
   expect((await readdir(path.join(host, 'sessions'))).filter((name) => name.startsWith('build_'))).toEqual(
     [],
   );
+});
+
+it('a build whose host is killed is built by the next, and nothing of the first is left', async () => {
+  const id = await environment({ setup: [{ run: 'date +%N > when; sleep 3' }] });
+  await api('POST', `/v1/environments/${id}/build`);
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  const hello = await findHost(path.join(directory, 'data', 'host'));
+  const { pid } = (await hello?.hello()) ?? { pid: 0 };
+  await hello?.close();
+  process.kill(pid, 'SIGKILL');
+  const one = await session(id);
+  expect(await run(one, 'cat /opt/env/when')).toMatch(/^\d+/);
+  const sessions = await readdir(path.join(directory, 'data', 'host', 'sessions'));
+  expect(sessions.filter((name) => name.startsWith('build_'))).toEqual([]);
+}, 60_000);
+
+it('a base that has changed since the build is said in the log of the session', async () => {
+  const id = await environment({ setup: [{ run: 'echo here > here' }] });
+  const { digest } = await built(id);
+  const file = path.join(directory, 'data', 'host', 'images', String(digest), 'environment.lock');
+  const lock = JSON.parse(await readFile(file, 'utf8'));
+  await writeFile(file, JSON.stringify({ ...lock, base: { ...lock.base, release: '1.0' } }));
+  const one = await session(id);
+  await run(one, 'true');
+  const drifted = (await events(one)).find(({ type }) => type === 'environment.drifted');
+  expect(drifted).toMatchObject({ digest, message: expect.stringContaining('1.0') });
 });

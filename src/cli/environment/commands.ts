@@ -18,6 +18,14 @@ export function environmentCommands(program: Command, { talking, ends, terminal 
     .option('--json', 'one JSON object per line')
     .action(ends(async (options) => (await import('./ls.ts')).environmentLs(options, terminal)));
 
+  talking('create <name>', 'make an environment', environment)
+    .option('--devcontainer <file>', 'from what of a devcontainer.json can be honoured; the rest is refused')
+    .option('--config <file>', 'from a config as the API takes it, in JSON')
+    .option('--json', 'print the environment as JSON')
+    .action(
+      ends(async (name, options) => (await import('./create.ts')).environmentCreate(name, options, terminal)),
+    );
+
   talking('show <environment>', 'show an environment and what was really installed', environment)
     .option('--json', 'print it as JSON')
     .action(ends(async (id, options) => (await import('./show.ts')).environmentShow(id, options, terminal)));

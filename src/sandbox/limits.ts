@@ -25,8 +25,9 @@ export type Limits = {
   lifetimeMs?: number;
 };
 
-/** `rlimit_per_process`: each process may have so much, and there is no bound for all. `none`: nothing enforces it. */
-export type LimitedBy = 'cgroup2' | 'cgroup1' | 'rlimit' | 'rlimit_per_process' | 'host' | 'none';
+/** `rlimit_per_process`: each process may have so much, and there is no bound for all. `disk`: a quota or
+ * an image of that size. `none`: nothing enforces it. */
+export type LimitedBy = 'cgroup2' | 'cgroup1' | 'rlimit' | 'rlimit_per_process' | 'host' | 'disk' | 'none';
 
 /** `value` null: no limit is in force; of idle_time_ms and lifetime_ms the host then has times of its own. */
 export type EffectiveLimit = { limit: LimitName; value: number | null; by: LimitedBy };

@@ -180,7 +180,14 @@ export class Host {
     const started = await this.#startOn(disk, session, spec);
     if ('refused' in started) return started;
     const warnings = [...started.info.warnings, ...disk.warnings];
-    return { ...started, info: { ...started.info, disk: disk.info, warnings } };
+    const { limitBytes: value } = disk.info;
+    const bound = {
+      limit: 'disk_bytes' as const,
+      value,
+      by: value === null ? ('none' as const) : ('disk' as const),
+    };
+    const limits = [...(started.info.limits ?? []), bound];
+    return { ...started, info: { ...started.info, limits, disk: disk.info, warnings } };
   }
 
   async #startOn(disk: ReadyDisk, session: Session, spec: SandboxSpec): Promise<RunningSandbox | Refusal> {

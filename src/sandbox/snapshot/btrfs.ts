@@ -33,6 +33,15 @@ const SHARE = 0.9;
 /** A file system of this size needs so much more before it is worth to be grown. */
 const GROW_FROM = 1.1;
 
+/** $0 is btrfs, $1 what is made or removed. No name here is a session's. */
+const dropping = 'test ! -d "$1" || "$0" subvolume delete "$1" >/dev/null';
+const copying = `${dropping}; exec "$0" subvolume snapshot -r "$2" "$1"`;
+/** $2: a copy, or nothing; $3: the limit; $4: the owner, or nobody. */
+const making = `${dropping}; mkdir -p -m 700 "$(dirname "$1")"
+if test -n "$2"; then "$0" subvolume snapshot "$2" "$1"
+else "$0" subvolume create "$1"; install -d -m 700 \${4:+-o "$4" -g "$4"} ${diskFolders.map((name) => `"$1/${name}"`).join(' ')}; fi
+"$0" qgroup limit "$3" "$1"`;
+
 /** `space`: where it is mounted. Made when the first disk is. */
 export class BtrfsDisks implements SessionDisk {
   readonly #stateDir: string;
@@ -110,22 +119,11 @@ export class BtrfsDisks implements SessionDisk {
   async make(of: Owner, disk: Disk, kept?: { of: Owner; kept: Kept }): Promise<void> {
     await this.mounted();
     const root = this.root(of, disk);
-    await this.#drop(root);
-    await this.#space.run(needTool('mkdir', 'coreutils'), ['-p', '-m', '700', path.dirname(root)]);
-    try {
-      if (kept !== undefined) {
-        await this.#btrfs('subvolume', 'snapshot', this.copyRoot(kept.of, kept.kept), root);
-      } else {
-        await this.#btrfs('subvolume', 'create', root);
-        const places = diskFolders.map((name) => path.join(root, name));
-        const owner = disk.owner === null ? [] : ['-o', String(disk.owner), '-g', String(disk.owner)];
-        await this.#space.run(needTool('install', 'coreutils'), ['-d', '-m', '700', ...owner, ...places]);
-      }
-      if (disk.limitBytes !== null) await this.limit(of, disk, disk.limitBytes);
-    } catch (error) {
-      await this.#drop(root).catch(() => {});
-      throw error;
-    }
+    const limit = disk.limitBytes === null ? 'none' : String(disk.limitBytes);
+    const from = kept === undefined ? '' : this.copyRoot(kept.of, kept.kept);
+    await this.#cleanOnFailure(root, () =>
+      this.#script(making, root, from, limit, disk.owner === null ? '' : String(disk.owner)),
+    );
   }
 
   async open(): Promise<void> {
@@ -145,15 +143,18 @@ export class BtrfsDisks implements SessionDisk {
   /** The kernel writes out what is dirty and commits before it answers: the copy is on disk, and of one moment. */
   copy = async (of: Owner, disk: Disk, name: string): Promise<Copied> => {
     const place = path.join(this.#volume, of.session, name);
-    await this.#drop(place);
+    await this.#cleanOnFailure(place, () => this.#script(copying, place, this.root(of, disk)));
+    return { sizeBytes: null, files: null };
+  };
+
+  async #cleanOnFailure(place: string, act: () => Promise<unknown>): Promise<void> {
     try {
-      await this.#btrfs('subvolume', 'snapshot', '-r', this.root(of, disk), place);
+      await act();
     } catch (error) {
       await this.#drop(place).catch(() => {});
       throw error;
     }
-    return { sizeBytes: null, files: null };
-  };
+  }
 
   async removeCopy(of: Owner, kept: Kept): Promise<void> {
     await this.mounted();
@@ -184,8 +185,11 @@ export class BtrfsDisks implements SessionDisk {
 
   /** A name that is not there is fine. */
   async #drop(place: string): Promise<void> {
-    const btrfs = needTool('btrfs', 'btrfs-progs');
-    const script = 'test ! -d "$1" || exec "$0" subvolume delete "$1"';
-    await this.#space.run('/bin/sh', ['-c', script, btrfs, place]);
+    await this.#script(dropping, place);
+  }
+
+  /** One process of ours for each step would cost more than the steps. */
+  #script(script: string, ...args: string[]): Promise<{ stdout: string }> {
+    return this.#space.run('/bin/sh', ['-ec', script, needTool('btrfs', 'btrfs-progs'), ...args]);
   }
 }

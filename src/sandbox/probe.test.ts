@@ -17,6 +17,7 @@ it('tries everything, leaves nothing, and names a remedy for every lack', async 
       'bubblewrap',
       'seccomp',
       'sandbox',
+      'gvisor',
       'captured network',
       'cgroups',
       'git',

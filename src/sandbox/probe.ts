@@ -6,14 +6,15 @@ import { execFile } from 'node:child_process';
 import { accessSync, constants, existsSync, mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { Programs } from './backend.ts';
-import { isRefusal } from './executor.ts';
+import type { Programs, RunningSandbox, StartRequest } from './backend.ts';
+import { isRefusal, type Refusal } from './executor.ts';
+import { gvisorRemedy, startGvisor } from './gvisor/start.ts';
 import { buildRemedy, findPrograms, missingPrograms } from './host/programs.ts';
 import { Session } from './host/session.ts';
 import { captureHint, nftRemedy } from './local/capture-namespace.ts';
 import { findCgroups } from './local/cgroup.ts';
 import { writeEtc } from './local/etc.ts';
-import { bwrapOptions, startLocal } from './local/start.ts';
+import { bwrapOptions, type LocalMachine, startLocal } from './local/start.ts';
 
 export type ProbeCheck = {
   check: string;
@@ -56,6 +57,7 @@ export async function probe(about: { dataDir: string }): Promise<ProbeCheck[]> {
     await survived('bubblewrap', () => checkBwrap(programs)),
     await survived('seccomp', () => needsNative('seccomp', programs) ?? checkSeccomp(programs)),
     await survived('sandbox', () => needsNative('sandbox', programs) ?? checkSandbox(programs)),
+    await survived('gvisor', () => needsNative('gvisor', programs) ?? checkGvisor(programs)),
     await survived(
       'captured network',
       () => needsNative('captured network', programs) ?? checkCapture(programs),
@@ -120,43 +122,58 @@ async function checkSeccomp(programs: Programs): Promise<ProbeCheck> {
   };
 }
 
-/** Starts a whole sandbox in a temporary folder: the one check that cannot be wrong. */
 async function checkSandbox(programs: Programs): Promise<ProbeCheck> {
   const check = 'sandbox';
+  const disableUserns = programs.bwrap !== null && bwrapOptions(programs.bwrap).disableUserns;
+  const why = await tried(programs, (machine, request) =>
+    startLocal({ ...machine, bwrapOptions: { disableUserns } }, request),
+  );
+  if (why !== null) return { check, ok: false, found: 'does not start', remedy: why };
+  return { check, ok: true, found: 'starts, with namespaces of its own and no network', remedy: null };
+}
+
+/** Opt-in, so its lack keeps nobody from anything but environments that ask for it. */
+async function checkGvisor(programs: Programs): Promise<ProbeCheck> {
+  const check = 'gvisor';
+  if (programs.runsc === null)
+    return {
+      check,
+      ok: false,
+      found: 'not installed: environments that ask for it get none',
+      remedy: gvisorRemedy,
+    };
+  const why = await tried(programs, (machine, request) =>
+    startGvisor({ ...machine, folder: path.join(machine.etcFolder, '../gvisor') }, request),
+  );
+  if (why !== null) return { check, ok: false, found: 'does not start', remedy: why };
+  const { output } = await run(programs.runsc, ['--version']);
+  const found = `${output.split('\n', 1)[0]}: starts, with a kernel of its own and no network`;
+  return { check, ok: true, found, remedy: null };
+}
+
+type Machine = Omit<LocalMachine, 'bwrapOptions'>;
+type Start = (machine: Machine, request: StartRequest) => Promise<RunningSandbox | Refusal>;
+
+/** Starts a whole sandbox in a temporary folder, the one check that cannot be wrong: why it fails, or null. */
+async function tried(programs: Programs, start: Start): Promise<string | null> {
   const folder = mkdtempSync(path.join(tmpdir(), 'scriptorium-probe-'));
+  const etcFolder = path.join(folder, 'etc');
   try {
     const uid = isRoot ? PROBE_UID : null;
     Session.makeDisk(folder, uid);
-    writeEtc(path.join(folder, 'etc'));
-    const session = new Session('probe', folder, () => Promise.reject(new Error('unused')));
-    const sandbox = await startLocal(
-      {
-        programs,
-        cgroups: findCgroups(),
-        capture: null,
-        etcFolder: path.join(folder, 'etc'),
-        bwrapOptions: {
-          disableUserns: programs.bwrap !== null && bwrapOptions(programs.bwrap).disableUserns,
-        },
-      },
-      {
-        name: `scriptorium-probe-${process.pid}`,
-        folders: session.folders,
-        limits: {
-          memoryBytes: 256 << 20,
-          processes: 32,
-          openFiles: 256,
-          tmpBytes: 1 << 20,
-          fileBytes: 1 << 20,
-        },
-        uid,
-        binds: [],
-        network: null,
-      },
+    writeEtc(etcFolder);
+    const { folders } = new Session('probe', folder, () => Promise.reject(new Error('unused')));
+    const limits = {
+      ...{ memoryBytes: 256 << 20, processes: 32, openFiles: 256 },
+      ...{ tmpBytes: 1 << 20, fileBytes: 1 << 20 },
+    };
+    const sandbox = await start(
+      { programs, cgroups: findCgroups(), capture: null, etcFolder },
+      { name: `scriptorium-probe-${process.pid}`, folders, limits, uid, binds: [], network: null },
     );
-    if (isRefusal(sandbox)) return { check, ok: false, found: 'does not start', remedy: sandbox.message };
+    if (isRefusal(sandbox)) return sandbox.message;
     await sandbox.stop();
-    return { check, ok: true, found: 'starts, with namespaces of its own and no network', remedy: null };
+    return null;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

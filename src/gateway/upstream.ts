@@ -3,12 +3,12 @@
  * address that was judged is dialled: no second look-up, so nothing to rebind. TLS is always verified against the name
  * the rule was decided for; there is no setting that says otherwise.
  */
-import { lookup } from 'node:dns/promises';
 import { isIP, type Socket, connect as tcpConnect } from 'node:net';
 import { createSecureContext, getCACertificates, type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { failpoints, sabotaged } from '../protocol/failpoint.ts';
 import { type AddressRules, addressRules } from './addresses.ts';
 import { canonicalName } from './pattern.ts';
+import { openResolver } from './resolver.ts';
 
 /** All addresses of a name; rejects where there are none. */
 export type Resolve = (name: string) => Promise<string[]>;
@@ -49,7 +49,7 @@ export function isFailure(value: object): value is DialFailure {
 /** Throws for malformed settings. */
 export function openUpstream(settings: UpstreamSettings = {}): Upstream {
   const { dialTimeoutMs = 10_000 } = settings;
-  const resolve = settings.resolve ?? systemResolve;
+  const resolve = settings.resolve ?? openResolver();
   const addresses = addressRules(settings.privateRanges);
   const pins = new Map((settings.pins ?? []).map(parsePin));
   const extra = settings.extraAuthorities ?? [];
@@ -135,10 +135,6 @@ async function resolveWithin(resolve: Resolve, name: string, timeoutMs: number):
   const found = await Promise.race([resolve(name).catch(() => []), promise]);
   clearTimeout(timer);
   return found;
-}
-
-async function systemResolve(name: string): Promise<string[]> {
-  return (await lookup(name, { all: true })).map(({ address }) => address);
 }
 
 function dialOne(target: Target, timeoutMs: number): Promise<Socket | null> {

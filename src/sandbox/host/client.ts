@@ -28,6 +28,7 @@ import {
   type StartProcess,
 } from '../executor.ts';
 import type { Layer, Layers, LayerView, Lock } from '../image/layers.ts';
+import { limitLack } from './limit-lack.ts';
 import { networkLack } from './network.ts';
 import { encodeBytes, HOST_PROTOCOL, type HostHello, MAX_LINE_BYTES } from './wire.ts';
 
@@ -170,7 +171,7 @@ export class HostClient implements Executor, Layers {
 
   async createSandbox(spec: SandboxSpec): Promise<SandboxInfo | Refusal> {
     const made = (await this.#call('sandbox/create', spec)) as SandboxInfo | Refusal;
-    return isRefusal(made) ? made : (networkLack(made, spec) ?? made);
+    return isRefusal(made) ? made : (networkLack(made, spec) ?? limitLack(made, spec) ?? made);
   }
 
   destroySandbox(request: {

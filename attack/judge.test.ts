@@ -22,9 +22,10 @@ function verdictOf(
   judged: ScriptRow | ProbeRow,
   observed: Partial<Observed>,
   outside: Partial<Outside> = {},
+  isRoot = true,
 ): string {
   const mine = { nonce, answer: 'refused', decisions: [], ...observed };
-  const { verdict, isBroken } = judge(judged, mine, { ...nothing, ...outside }, secrets);
+  const { verdict, isBroken } = judge(judged, mine, { ...nothing, ...outside }, { ...secrets, isRoot });
   return `${verdict}${isBroken ? '!' : ''}`;
 }
 
@@ -55,9 +56,12 @@ describe('a row', () => {
     expect(verdictOf({ ...row, recorded: /NONCE/ }, {})).toBe('leaked!');
   });
 
-  it('fails where a documented weakness is none any more', () => {
-    expect(verdictOf({ ...row, weakness: 'known' }, { answer: 'done' })).toBe('leaked');
-    expect(verdictOf({ ...row, weakness: 'known' }, {})).toBe('held!');
+  it('is excused by a documented weakness of ordinary users, where the server is one', () => {
+    const weak = { ...row, weakAsUser: 'known' };
+    expect(verdictOf(weak, { answer: 'done' })).toBe('leaked!');
+    expect(verdictOf(weak, { answer: 'done' }, {}, false)).toBe('leaked');
+    expect(verdictOf(weak, {}, {}, false)).toBe('held');
+    expect(verdictOf(weak, { answer: 'NO_TOOL x' }, {}, false)).toBe('no_tool!');
   });
 
   it.each<[string, Partial<Outside>]>([

@@ -36,22 +36,23 @@ export type Outside = {
 };
 
 export type Secrets = {
+  /** The server is root's: nothing is excused. */ isRoot: boolean;
+
   /** Nobody may see them inside. */ canaries: readonly string[] /** Of the vault. */;
   token: string;
 };
 
-export type Judged = { row: Row; verdict: Verdict; why: string; isBroken: boolean };
+export type Judged = { row: Row; verdict: Verdict; why: string; isBroken: boolean; answer: string | null };
 
 export function judge(row: Row, observed: Observed, outside: Outside, secrets: Secrets): Judged {
   const [verdict, why] = verdictOf(row, observed, outside, secrets);
-  return { row, verdict, why, isBroken: isBroken(row, verdict) };
+  return { row, verdict, why, isBroken: isBroken(row, verdict, secrets.isRoot), answer: observed.answer };
 }
 
 /** Whether this verdict is another than the row, or the documentation, says. */
-function isBroken(row: Row, verdict: Verdict): boolean {
+function isBroken(row: Row, verdict: Verdict, isRoot: boolean): boolean {
   if (verdict === 'no_tool') return true;
-  if (row.weakness !== undefined) return verdict === 'held';
-  if (verdict === 'held') return false;
+  if (verdict === 'held' || (row.weakAsUser !== undefined && !isRoot)) return false;
   return !(verdict === 'detected' && !isProbe(row) && row.least === 'detected');
 }
 

@@ -3,6 +3,8 @@ import type { Judged, Verdict } from './judge.ts';
 
 const verdicts: readonly Verdict[] = ['held', 'detected', 'leaked', 'no_tool'];
 
+const mostAnsweredChars = 1_000;
+
 export function isHeld(judged: readonly Judged[]): boolean {
   return judged.length > 0 && !judged.some(({ isBroken }) => isBroken);
 }
@@ -14,9 +16,12 @@ export function asJson(about: About, judged: readonly Judged[]): object {
     held: isHeld(judged),
     ...about,
     counts: countsOf(judged),
-    known_weaknesses: judged.filter((one) => one.row.weakness && !one.isBroken).map(({ row }) => row.id),
-    rows: judged.map(({ row, verdict, why, isBroken }) => ({
+    known_weaknesses: judged
+      .filter((one) => one.verdict === 'leaked' && !one.isBroken)
+      .map(({ row }) => row.id),
+    rows: judged.map(({ row, verdict, why, isBroken, answer }) => ({
       ...{ id: row.id, title: row.title, promises: row.promises, verdict, broken: isBroken, why },
+      answered: answer?.slice(0, mostAnsweredChars) ?? null,
     })),
   };
 }
@@ -26,7 +31,7 @@ export function asText({ isolation, user, seconds }: About, judged: readonly Jud
   const lines = judged
     .filter((one) => one.isBroken || one.verdict !== 'held')
     .map(({ row, verdict, why, isBroken }) => {
-      const note = row.weakness && !isBroken ? ` (known: ${row.weakness})` : '';
+      const note = verdict === 'leaked' && !isBroken ? ` (known: ${row.weakAsUser})` : '';
       return `${isBroken ? 'BROKEN' : 'told  '} ${verdict.padEnd(8)} ${row.id} [${row.promises.join(' ')}] ${row.title}\n       ${why}${note}`;
     });
   const said = verdicts.map((verdict) => `${counts[verdict]} ${verdict}`).join(', ');

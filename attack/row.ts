@@ -23,11 +23,8 @@ type Common = {
   title: string;
   promises: readonly Promised[];
   room: Room;
-  /**
-   * A weakness that is written down in the documentation: the row is told, and does not fail the run. Where it holds
-   * after all, the row fails: the words are then a lie.
-   */
-  weakness?: string;
+  /** Documented: where the server is no root it may lack the means. The row is then told, and does not fail the run. */
+  weakAsUser?: string;
 };
 
 /** One line of a C program's output. */

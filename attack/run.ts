@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { processesNaming, signal } from '../chaos/process-table.ts';
 import { type Judged, judge, type Observed, type Outside } from './judge.ts';
 import { commandLines, filesWith, lookAt, namesBelow, printedBy } from './look.ts';
+import { takeHome } from './repository.ts';
 import { Sessions } from './rooms.ts';
 import { type Call, isProbe, type ProbeRow, type Room, type Row, type ScriptRow } from './row.ts';
 import type { Stage } from './stage.ts';
@@ -15,7 +16,7 @@ import type { Stage } from './stage.ts';
 export type Say = (line: string) => void;
 
 type Attempt = { row: Row; nonce: string; answer: string | null };
-type Attacked = { session: string; attempts: Attempt[] };
+type Attacked = { sessions: string[]; attempts: Attempt[] };
 
 const victimMark = '987661';
 
@@ -26,17 +27,23 @@ export async function run(stage: Stage, rows: readonly Row[], say: Say): Promise
   const rooms = [...new Set(rows.map(({ room }) => room))];
   const attacked = await Promise.all(
     rooms.map(async (room): Promise<Attacked> => {
+      if (room === 'repository') return attackHomeward(stage, rows, { victim, say });
       const session = await sessions.make(room);
       const mine = rows.filter((row) => row.room === room);
-      return { session, attempts: await attackRoom(stage, { room, session, victim }, mine, say) };
+      return { sessions: [session], attempts: await attackRoom(stage, { room, session, victim }, mine, say) };
     }),
   );
   await later(stage, attacked, victim);
   const whole = await act(stage, victim, ['cat mine'], {});
   say(`the victim says: ${whole?.join() ?? 'nothing'}`);
-  const decisions = await Promise.all(attacked.map(({ session }) => decisionsOf(stage, session)));
-  const outside = await leave(stage, [victim, ...attacked.map(({ session }) => session)]);
-  const secrets = { canaries: stage.canaries, token: stage.token };
+  const decisions = await Promise.all(
+    attacked.map(async ({ sessions: its }) =>
+      (await Promise.all(its.map((one) => decisionsOf(stage, one)))).flat(),
+    ),
+  );
+  const outside = await leave(stage, [victim, ...attacked.flatMap(({ sessions: its }) => its)]);
+  const isRoot = process.getuid?.() === 0;
+  const secrets = { isRoot, canaries: stage.canaries, token: stage.token };
   return attacked.flatMap(({ attempts }, at) =>
     attempts.map(({ row, ...mine }) => {
       const observed: Observed = { ...mine, decisions: decisions[at] ?? [] };
@@ -59,6 +66,24 @@ async function attackRoom(stage: Stage, place: Place, rows: readonly Row[], say:
   return attempts;
 }
 
+/** Each row has a session of its own, which the command line makes. */
+async function attackHomeward(
+  stage: Stage,
+  rows: readonly Row[],
+  { victim, say }: { victim: string; say: Say },
+): Promise<Attacked> {
+  const attacked: Attacked = { sessions: [], attempts: [] };
+  for (const row of rows) {
+    if (row.room !== 'repository' || isProbe(row)) continue;
+    const nonce = newNonce();
+    const { session, answer } = await takeHome(stage, row, stage.environment(nonce, victim));
+    if (session !== null) attacked.sessions.push(session);
+    attacked.attempts.push({ row, nonce, answer: session === null ? null : answer });
+    say(`${row.id}: taken home`);
+  }
+  return attacked;
+}
+
 /** All probes of a program are one call: it tries them one after the other. */
 async function probe(
   stage: Stage,
@@ -78,7 +103,7 @@ async function probe(
 
 /** The host is killed as hard as can be; the rows that wait for that go on in the sandboxes of the next one. */
 async function later(stage: Stage, attacked: readonly Attacked[], victim: string): Promise<void> {
-  const waiting = attacked.flatMap(({ session, attempts }) =>
+  const waiting = attacked.flatMap(({ sessions: [session = ''], attempts }) =>
     attempts.flatMap((attempt) => {
       const { later: calls } = attempt.row as Partial<ScriptRow>;
       return calls === undefined ? [] : [{ session, attempt, calls }];

@@ -1,5 +1,6 @@
 /** Every row, in the order of the report. */
 import type { ProbeRow, Row } from '../row.ts';
+import { homewardRows } from './homeward.ts';
 import { insideRows } from './inside.ts';
 import { type Answers, kernelAnswers, kernelChoices } from './kernel.ts';
 import { namespaceAnswers } from './namespace.ts';
@@ -33,4 +34,5 @@ export const rows: readonly Row[] = [
   ...probes('network', namespaceAnswers),
   ...insideRows,
   ...outwardRows,
+  ...homewardRows,
 ];

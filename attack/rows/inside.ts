@@ -305,6 +305,7 @@ const bombs: ScriptRow[] = [
     title: 'memory that is in no process is bounded, too',
     promises: ['S4'],
     room: 'bombs',
+    weakAsUser: 'Without root and cgroups memory is bounded per process (docs/design/sandbox.md)',
     calls: ['/mnt/attack/bombs memfd 900', 'echo alive'],
     refusal:
       /(?:Killed|ran out of memory|killed by SIGKILL|exit code: 137|refused (?:ENOMEM|EFBIG|ENOSPC))[\s\S]*alive$/,
@@ -333,6 +334,7 @@ const bombs: ScriptRow[] = [
     title: 'the disk of the machine cannot be filled by one session',
     promises: ['S4'],
     room: 'bombs',
+    weakAsUser: 'Without root there is no disk quota (docs/design/sandbox.md)',
     calls: ['/mnt/attack/bombs disk 1280; rm -f bomb.*'],
     refusal: /^refused (?:ENOSPC|EDQUOT) at \d+$/,
   },

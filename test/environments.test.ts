@@ -233,19 +233,31 @@ it('a setup command that fails is named with its exit code and its last words, a
   );
 });
 
+async function killHost(): Promise<void> {
+  const observer = await findHost(path.join(directory, 'data', 'host'));
+  const hello = await observer?.hello();
+  await observer?.close();
+  if (hello) process.kill(hello.pid, 'SIGKILL');
+}
+
 it('a build whose host is killed is built by the next, and nothing of the first is left', async () => {
   const id = await environment({ setup: [{ run: 'date +%N > when; sleep 3' }] });
   await api('POST', `/v1/environments/${id}/build`);
   await new Promise((resolve) => setTimeout(resolve, 1_500));
-  const hello = await findHost(path.join(directory, 'data', 'host'));
-  const { pid } = (await hello?.hello()) ?? { pid: 0 };
-  await hello?.close();
-  process.kill(pid, 'SIGKILL');
+  await killHost();
   const one = await session(id);
   expect(await run(one, 'cat /opt/env/when')).toMatch(/^\d+/);
   const sessions = await readdir(path.join(directory, 'data', 'host', 'sessions'));
   expect(sessions.filter((name) => name.startsWith('build_'))).toEqual([]);
-}, 60_000);
+
+  // The layer itself is lost, too: it is made again, and that another one came out is said.
+  await killHost();
+  await rm(path.join(directory, 'data', 'host', 'images'), { recursive: true });
+  expect(await run(one, 'cat /opt/env/when')).toMatch(/^\d+/);
+  const types = (await events(one)).map(({ type }) => type);
+  expect(types.filter((type) => type === 'environment.build_finished')).toHaveLength(2);
+  expect(types).toContain('environment.drifted');
+}, 90_000);
 
 it('a base that has changed since the build is said in the log of the session', async () => {
   const id = await environment({ setup: [{ run: 'echo here > here' }] });

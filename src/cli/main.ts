@@ -77,6 +77,7 @@ program
   .option('--trust-ca <file>', 'authorities (PEM) that the gateway trusts besides the system’s')
   .option('--limits <file>', 'JSON file with defaults and maxima of what a session may use')
   .option('--prices <file>', 'JSON file with prices of models')
+  .option('--registry <manager=url>', 'where builds ask for packages; repeatable', collect, [])
   .option('--allow-unisolated', 'run agents WITHOUT a sandbox; every session says so loudly')
   .action(ends(async (options) => (await import('./up.ts')).up(options, terminal)));
 
@@ -98,6 +99,7 @@ program
   .option('--drain <seconds>', 'a model that is speaking may go on for so long after SIGTERM', '10')
   .option('--limits <file>', 'JSON file with defaults and maxima of what a session may use')
   .option('--prices <file>', 'JSON file with prices of models')
+  .option('--registry <manager=url>', 'where builds ask for packages; repeatable', collect, [])
   .option('--json', 'print one line of JSON with url, internal_address and api_key')
   .action(ends(async (options) => (await import('./serve.ts')).serve(options, terminal)));
 

@@ -10,6 +10,7 @@
 import path from 'node:path';
 import type { ExitCode } from './ending.ts';
 import { exitCodes, Refused } from './ending.ts';
+import { registriesOf } from './registries.ts';
 import type { Terminal } from './terminal/terminal.ts';
 import { checkFolder } from './usable-folder.ts';
 
@@ -25,6 +26,7 @@ export type ServeOptions = {
   hostLostAfter: string;
   drain: string;
   limits?: string;
+  registry?: string[];
   prices?: string;
   json?: boolean;
 };
@@ -75,6 +77,7 @@ async function start(options: ServeOptions) {
       model: { apiKey: process.env.OPENAI_API_KEY || null, baseURL: process.env.OPENAI_BASE_URL || null },
       ...(apiKey === undefined ? {} : { apiKey }),
       ...(options.internalAddress === undefined ? {} : { internalAddress: options.internalAddress }),
+      registries: registriesOf(options.registry),
       ...(options.limits === undefined ? {} : { limitsFile: options.limits }),
       ...(options.prices === undefined ? {} : { pricesFile: options.prices }),
     });

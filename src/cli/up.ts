@@ -13,6 +13,7 @@ import type { JsonObject } from '../protocol/json.ts';
 import { defaultDataDir } from './data-dir.ts';
 import type { ExitCode } from './ending.ts';
 import { exitCodes, Refused } from './ending.ts';
+import { registriesOf } from './registries.ts';
 import { readDiscovery, retractDiscovery, writeDiscovery } from './server/discovery.ts';
 import type { Terminal } from './terminal/terminal.ts';
 import { checkFolder } from './usable-folder.ts';
@@ -27,6 +28,7 @@ export type UpOptions = {
   privateNetwork?: string[];
   trustCa?: string;
   limits?: string;
+  registry?: string[];
   prices?: string;
   allowUnisolated?: boolean;
 };
@@ -100,6 +102,7 @@ async function start(options: UpOptions, about: Start) {
       network: networkOf(options),
       ...(about.given === undefined ? {} : { apiKey: about.given }),
       ...(about.known === undefined ? {} : { knownApiKey: about.known }),
+      registries: registriesOf(options.registry),
       ...(options.limits === undefined ? {} : { limitsFile: options.limits }),
       ...(options.prices === undefined ? {} : { pricesFile: options.prices }),
     });

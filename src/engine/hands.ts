@@ -156,10 +156,10 @@ export class Hands {
     state: SessionState,
     logged: string | null,
     say: { shell: Shell; emit: Emit },
+    isLayerGone = false,
   ): Promise<SandboxInfo | Refusal> {
     const { stream: session, fence } = this.#claim;
-    this.#layer ??= this.#sandboxOf(state).layer;
-    const pinned = this.#layer;
+    const pinned = isLayerGone ? null : (this.#layer ?? this.#sandboxOf(state).layer);
     const environment = await readyEnvironment({
       ...{ builds: this.#environments, tenant: this.#claim, state, pinned, host: logged },
       ...say,
@@ -185,8 +185,7 @@ export class Hands {
     });
     // Removed meanwhile, or another host's: it is made again from its lock, once.
     if (!isRefusal(made) || made.refused !== 'no_layer' || pinned === null) return made;
-    this.#layer = null;
-    return this.#create(config, { ...state, sandbox: { ...state.sandbox, layer: null } }, logged, say);
+    return this.#create(config, state, logged, say, true);
   }
 
   #drifted({ drift, reused }: SandboxInfo): { digest: string; message: string }[] {

@@ -22,7 +22,7 @@ type Asked = {
   builds: EnvironmentBuilds | null;
   tenant: Tenant;
   state: SessionState;
-  /** What the log says; null: nothing yet, or that is gone. */
+  /** What the log says; null: nothing yet, or that layer is gone. */
   pinned: string | null;
   host: string | null;
   shell: Shell;
@@ -53,7 +53,13 @@ export async function readyEnvironment(asked: Asked): Promise<EnvironmentReady |
   const said = emit([draft(shell.mint, state, 'environment.build_finished', shownBuild(ended), {})]);
   // Nothing runs on a layer that the log does not name.
   if (!(await said)) return { problem: 'the engine has let go of the session' };
-  return { layer: { digest: ended.layer.digest }, env, host: ended.host };
+  const { digest } = ended.layer;
+  const before = state.sandbox.layer;
+  if (before !== null && before !== digest) {
+    const message = `the layer ${before} was gone; made again from its lock it came out as another one`;
+    void emit([draft(shell.mint, state, 'environment.drifted', { digest, message }, {})]);
+  }
+  return { layer: { digest }, env, host: ended.host };
 }
 
 /** As it is, for whoever looks into the workspace: nothing is built for that. */

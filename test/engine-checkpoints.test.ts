@@ -84,9 +84,34 @@ describe('a session whose disk is cheap to keep', () => {
     expect(typesOf(await room.until(session, idleAfter(2)))).not.toContain('checkpoint.intent');
   });
 
-  it('goes on to its next turn when one cannot be made', async () => {
+  it('is asked for the next turn while one is made, but no tool runs before it is there, and it is made once', async () => {
     await room.open(script);
-    room.executor.checkpoint = async () => ({ refused: 'no_space', message: 'the disk is full' });
+    const gate = Promise.withResolvers<void>();
+    const make = room.executor.checkpoint.bind(room.executor);
+    let times = 0;
+    room.executor.checkpoint = async (request) => {
+      times++;
+      await gate.promise;
+      return make(request);
+    };
+    const session = await room.createSession(policies, message('one'));
+    await room.until(session, has('checkpoint.intent'));
+    await room.send(session, message('two'));
+    const log = await room.until(session, (all) => count(all, 'agent.tool_use') === 2);
+    expect(count(log, 'intent')).toBe(1);
+    expect(times).toBe(1);
+    gate.resolve();
+    const end = await room.until(session, idleAfter(2));
+    const intents = end.filter((e) => e.type === 'intent');
+    expect(intents[1]?.seq).toBeGreaterThan(end.find((e) => e.type === 'checkpoint.created')?.seq ?? 1e9);
+  });
+
+  it.each([
+    ['refused', async () => ({ refused: 'no_space' as const, message: 'the disk is full' })],
+    ['broken', () => Promise.reject(new TypeError('a bug in the host'))],
+  ])('goes on to its next turn when one cannot be made (%s)', async (_how, refuse) => {
+    await room.open(script);
+    room.executor.checkpoint = refuse;
     const session = await room.createSession(policies, message('one'), message('two'));
     const log = await room.until(session, (all) => count(all, 'checkpoint.failed') === 2);
     expect(textsOf(log, 'agent.message').join()).toMatch(/did one.*did two/);

@@ -38,17 +38,21 @@ static _Noreturn void refuse(const char *what, const char *which) {
   _exit(125);
 }
 
-static void map_ids(pid_t child, const char *which, long owner, long uid) {
-  char file[64], line[64];
+static void map_ids(pid_t child, const char *which, long owner, long uid, long self) {
+  char file[64], line[96];
   snprintf(file, sizeof file, "/proc/%d/%s", (int)child, which);
   int length = snprintf(line, sizeof line, "%ld %ld 1\n", owner, uid);
+  if (self >= 0) length += snprintf(line + length, sizeof line - (size_t)length, "%ld %ld 1\n", self, self);
   int fd = open(file, O_WRONLY | O_CLOEXEC);
   if (fd < 0 || write(fd, line, (size_t)length) != length) refuse("cannot map ids in", which);
   close(fd);
 }
 
-/* A user namespace that nobody is in, for mounts to show what `owner` owns on disk as owned by `uid`. */
-static int mapped_namespace(long owner, long uid) {
+/*
+ * A user namespace that nobody is in, for mounts to show what `owner` owns on disk as owned by `uid`. `self` stays who it
+ * is: gVisor's kernel makes a file as itself, and then gives it away.
+ */
+static int mapped_namespace(long owner, long uid, long self) {
   int up[2], down[2];
   char word = 0;
   if (pipe2(up, O_CLOEXEC) < 0 || pipe2(down, O_CLOEXEC) < 0) refuse("cannot make", "a pipe");
@@ -62,8 +66,8 @@ static int mapped_namespace(long owner, long uid) {
   }
   close(up[1]);
   if (read(up[0], &word, 1) != 1 || word != 'y') refuse("cannot make", "a user namespace for a disk");
-  map_ids(child, "uid_map", owner, uid);
-  map_ids(child, "gid_map", owner, uid);
+  map_ids(child, "uid_map", owner, uid, self);
+  map_ids(child, "gid_map", owner, uid, self);
   char file[64];
   snprintf(file, sizeof file, "/proc/%d/ns/user", (int)child);
   int fd = open(file, O_RDONLY | O_CLOEXEC);
@@ -92,7 +96,8 @@ static void take_tree(struct bind *b, int mapping) {
 static void attach_tree(const struct bind *b) {
   struct stat s;
   if (fstat(b->tree, &s) < 0) refuse("cannot look at", b->from);
-  if (S_ISDIR(s.st_mode) ? mkdir(b->name, 0755) < 0 : mknod(b->name, S_IFREG | 0644, 0) < 0)
+  /* Its place may be in what was attached before it. */
+  if ((S_ISDIR(s.st_mode) ? mkdir(b->name, 0755) : mknod(b->name, S_IFREG | 0644, 0)) < 0 && errno != EEXIST)
     refuse("cannot make a place for", b->name);
   enum { FROM_EMPTY_PATH = 4 };
   if (syscall(SYS_move_mount, b->tree, "", AT_FDCWD, b->name, FROM_EMPTY_PATH) < 0) refuse("cannot attach", b->name);

@@ -33,8 +33,15 @@ export type BundleRequest = {
   captured: { join: string[]; trust: Trust } | null;
 };
 
-/** `isOwn`: of the session's disk, whose files may be another user's on disk. */
-type Mount = { from: string; to: string; readOnly: boolean; isOwn?: boolean };
+type Mount = {
+  from: string;
+  to: string;
+  readOnly: boolean;
+  /** Of the session's disk, whose files may be another user's on disk. */
+  isOwn?: boolean;
+  /** Where they are staged they are part of the root: each mount of gVisor's own costs time, and this caches better. */
+  isBase?: boolean;
+};
 
 const RPC_FD = 3;
 const GUEST_PATH = '/opt/scriptorium/guest';
@@ -52,14 +59,16 @@ export function supervisorOf(uid: number): number {
 export function writeBundle(name: string, runsc: string, r: BundleRequest): string[] {
   const mounts = mountsOf(r);
   const isStaged = r.uid !== null;
-  const place = (i: number): string => `${STAGE}/m${i}`;
   makeRoot(path.join(r.bundle, 'rootfs'), mounts);
-  const seen = mounts.map((mount, i) => (isStaged ? { ...mount, from: place(i) } : mount));
+  const names = mounts.map(({ to, isBase }, i) => (isBase ? `bundle/rootfs${to}` : `m${i}`));
+  const seen = mounts
+    .map((mount, i) => (isStaged ? { ...mount, from: `${STAGE}/${names[i]}` } : mount))
+    .filter(({ isBase }) => !(isStaged && isBase));
   writeFileSync(path.join(r.bundle, 'config.json'), JSON.stringify(configOf(r, seen)), { mode: 0o644 });
   const staged = mounts.flatMap(({ from, readOnly, isOwn }, i) => [
     readOnly ? '--ro-bind' : isOwn ? '--own-bind' : '--bind',
     from,
-    `m${i}`,
+    names[i] as string,
   ]);
   const { mounts: diskMounts = null, owner = null } = r.disk ?? {};
   const asRoot =
@@ -86,17 +95,19 @@ export function writeBundle(name: string, runsc: string, r: BundleRequest): stri
 
 function mountsOf(r: BundleRequest): Mount[] {
   const mounts: Mount[] = [];
+  const base = (from: string, to: string): void => {
+    mounts.push({ from, to, readOnly: true, isBase: true });
+  };
   const mount = (from: string, to: string, readOnly: boolean, isOwn = false): void => {
     mounts.push({ from, to, readOnly, isOwn });
   };
-  mount('/usr', '/usr', true);
-  for (const name of systemFolders()) if (!isLink(`/${name}`)) mount(`/${name}`, `/${name}`, true);
-  for (const name of hostEtc(r.captured !== null)) mount(`/etc/${name}`, `/etc/${name}`, true);
-  for (const name of synthesisedEtc(r.captured !== null))
-    mount(path.join(r.etcFolder, name), `/etc/${name}`, true);
-  mount(r.guest, GUEST_PATH, true);
-  mount(r.launch, LAUNCH_PATH, true);
-  mount(r.node, `${sandboxPaths.ownTools}/node`, true);
+  base('/usr', '/usr');
+  for (const name of systemFolders()) if (!isLink(`/${name}`)) base(`/${name}`, `/${name}`);
+  for (const name of hostEtc(r.captured !== null)) base(`/etc/${name}`, `/etc/${name}`);
+  for (const name of synthesisedEtc(r.captured !== null)) base(path.join(r.etcFolder, name), `/etc/${name}`);
+  base(r.guest, GUEST_PATH);
+  base(r.launch, LAUNCH_PATH);
+  base(r.node, `${sandboxPaths.ownTools}/node`);
   mount(r.folders.workspace, sandboxPaths.workspace, false, true);
   mount(r.folders.outputs, sandboxPaths.outputs, false, true);
   mount(r.folders.home, sandboxPaths.home, false, true);

@@ -286,7 +286,7 @@ export class Host {
       const { idleMs, idleWithProcessesMs } = this.#options;
       const ownMs = sandbox.link.liveCalls > 0 ? idleWithProcessesMs : idleMs;
       const limitMs = session.spec?.limits.idleTimeMs ?? ownMs;
-      if (now - session.lastUsedMs >= limitMs) void session.stop('idle');
+      if (now - session.lastUsedMs >= limitMs) void session.stop('idle', limitMs);
     }
   }
 

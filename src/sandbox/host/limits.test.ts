@@ -92,3 +92,16 @@ describe('a sandbox', () => {
       expect(by).toMatchObject({ memory_bytes: [256 << 20, info.limitsBy], processes: [128, info.limitsBy] });
   });
 });
+
+it("sleep by the host's own clock is told where it ended something in the background, and only there", async () => {
+  const own = await Rig.start({ idleMs: 300, idleWithProcessesMs: 600 });
+  try {
+    for (const session of ['quiet', 'busy']) await own.create(session);
+    await own.sh('busy', 'sleep 987656 >/dev/null 2>&1 &');
+    await eventually('both sleep', async () => (await own.client.hello()).sandboxes === 0);
+    expect(await own.create('quiet')).not.toHaveProperty('limitHits');
+    expect(await own.create('busy')).toMatchObject({ limitHits: [{ limit: 'idle_time_ms', value: 600 }] });
+  } finally {
+    await own.close();
+  }
+});

@@ -304,16 +304,16 @@ export class Session {
   }
 
   /** Ends the sandbox and everything in it; the disk stays. */
-  stop(why: 'idle' | 'destroyed'): Promise<void> {
+  stop(why: 'idle' | 'destroyed', idleMs = 0): Promise<void> {
     return this.#inTurn(async () => {
       const sandbox = this.sandbox;
       this.sandbox = null;
       this.#isGone = why === 'destroyed';
       if (sandbox === null) return;
       this.limits.ends(sandbox, this.journal);
-      const { idleTimeMs } = this.spec?.limits ?? {};
-      if (why === 'idle' && idleTimeMs !== undefined)
-        this.limits.note('idle_time_ms', idleTimeMs, null, this.journal);
+      // Where it was the host's own time, and nothing ran, nobody has lost anything.
+      const isWorthTelling = this.spec?.limits.idleTimeMs !== undefined || sandbox.link.liveCalls > 0;
+      if (why === 'idle' && isWorthTelling) this.limits.note('idle_time_ms', idleMs, null, this.journal);
       await sandbox.stop();
     });
   }

@@ -11,13 +11,13 @@ import { parseArgs } from 'node:util';
 import { killAll } from '../chaos/processes.ts';
 import { rerunAsUser } from './as-user.ts';
 import { asJson, asText, isHeld } from './report.ts';
-import { rows } from './rows/all.ts';
+import { rowsFor } from './rows/all.ts';
 import { run } from './run.ts';
 import { CannotAttack, Stage } from './stage.ts';
 
 const usage = `Usage: scriptorium attack [options]
 
-  --isolation <backend>  what isolates the sandboxes: bubblewrap (default)
+  --isolation <backend>  what isolates the sandboxes: bubblewrap (default) or gvisor
   --only <ids>           rows, or beginnings of their ids, with commas between
   --as-user              as root: run everything as an ordinary user
   --list                 print the rows and attack nothing
@@ -57,10 +57,10 @@ if (values.help) {
   process.stdout.write(usage);
   process.exit(0);
 }
-if (values.isolation !== 'bubblewrap')
-  refuse(
-    `--isolation ${values.isolation}: this server has no such backend; bubblewrap is what can be attacked`,
-  );
+const { isolation } = values;
+if (isolation !== 'bubblewrap' && isolation !== 'gvisor')
+  refuse(`--isolation ${isolation}: it is bubblewrap or gvisor`);
+const rows = rowsFor(isolation);
 const wanted = values.only?.split(',').map((one) => one.trim());
 const chosen = rows.filter(({ id }) => wanted?.some((one) => id.startsWith(one)) ?? true);
 const unknown = wanted?.find((one) => !rows.some(({ id }) => id.startsWith(one)));
@@ -84,11 +84,11 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 
 const beganMs = performance.now();
 try {
-  const stage = await Stage.open({ folder, failpoints: sabotageOf(values.sabotage) });
+  const stage = await Stage.open({ folder, isolation, failpoints: sabotageOf(values.sabotage) });
   const judged = await run(stage, chosen, say);
   const seconds = Math.round((performance.now() - beganMs) / 100) / 10;
   const about = {
-    isolation: values.isolation,
+    isolation,
     user: process.getuid?.() === 0 ? 'root' : 'an ordinary user',
     seconds,
   };

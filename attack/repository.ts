@@ -16,18 +16,27 @@ export type TakenHome = { session: string | null; answer: string };
 export async function takeHome(
   stage: Stage,
   row: ScriptRow,
-  environment: Record<string, string>,
+  { environment, variables }: { environment: string; variables: Record<string, string> },
 ): Promise<TakenHome> {
-  const repository = path.join(stage.folder, `repository-${environment.NONCE}`);
+  const repository = path.join(stage.folder, `repository-${variables.NONCE}`);
   makeRepository(repository);
-  const message = stage.model.plan(row.calls, environment);
-  const ran = await cli(stage, ['run', message, '--repo', repository, '--model', 'gpt-5.2-codex', '--json']);
+  const message = stage.model.plan(row.calls, variables);
+  const ran = await cli(stage, [
+    'run',
+    message,
+    '--repo',
+    repository,
+    '--environment',
+    environment,
+    '--model',
+    'gpt-5.2-codex',
+    '--json',
+  ]);
   const session = /"session_id":"(sesn_\w+)"/.exec(ran)?.[1] ?? null;
   if (session === null) return { session, answer: ran };
   const shown = await cli(stage, ['show', session]);
   const applied = await cli(stage, ['apply', session, '--repo', repository]);
-  // What a person does next, as carefully as most do.
-  const looked = git(repository, ['log', '--oneline', '--all']);
+  const looked = git(repository, ['for-each-ref', '--format=%(refname)']);
   return { session, answer: [toolOutputs(ran), shown, applied, looked].join('\n') };
 }
 

@@ -4,6 +4,9 @@ import type { Stage } from './stage.ts';
 
 type Networking = Record<string, unknown>;
 
+/** In an environment's words. */
+const isolationNames = { bubblewrap: 'namespace', gvisor: 'gvisor' } as const;
+
 /** So that bombs are, too. */
 const small = { memory_bytes: 400 << 20, processes: 128, open_files: 1024, disk_bytes: 512 << 20 };
 
@@ -34,15 +37,19 @@ export class Sessions {
   async make(room: Room): Promise<string> {
     const { client } = this.#stage;
     this.#agent ??= await this.#makeAgent();
-    const limits = room === 'bombs' ? { limits: small } : {};
-    const config = { type: 'cloud', networking: networkingOf(room, this.#stage), ...limits };
-    const environment = await client.ask('POST', '/v1/environments', {
-      name: `${room} ${++this.#made}`,
-      config,
-    });
+    const environment = await this.environment(room);
     const vaults = room === 'network' ? { vault_ids: [await this.#makeVault()] } : {};
-    const made = { agent: this.#agent, environment_id: environment.id, ...vaults };
+    const made = { agent: this.#agent, environment_id: environment, ...vaults };
     return (await client.ask('POST', '/v1/sessions', made)).id;
+  }
+
+  async environment(room: Room): Promise<string> {
+    const { client, isolation } = this.#stage;
+    const limits = room === 'bombs' ? { limits: small } : {};
+    const networking = networkingOf(room, this.#stage);
+    const config = { type: 'cloud', isolation: isolationNames[isolation], networking, ...limits };
+    const name = `${room} ${++this.#made}`;
+    return (await client.ask('POST', '/v1/environments', { name, config })).id;
   }
 
   async #makeAgent(): Promise<string> {

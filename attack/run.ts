@@ -11,7 +11,7 @@ import { commandLines, filesWith, lookAt, namesBelow, printedBy } from './look.t
 import { takeHome } from './repository.ts';
 import { Sessions } from './rooms.ts';
 import { type Call, isProbe, type ProbeRow, type Room, type Row, type ScriptRow } from './row.ts';
-import type { Stage } from './stage.ts';
+import { CannotAttack, type Stage } from './stage.ts';
 
 export type Say = (line: string) => void;
 
@@ -23,11 +23,16 @@ const victimMark = '987661';
 export async function run(stage: Stage, rows: readonly Row[], say: Say): Promise<Judged[]> {
   const sessions = new Sessions(stage);
   const victim = await sessions.make('sealed');
-  await act(stage, victim, [`echo victim > mine; sleep ${victimMark} & echo ready`], {});
+  const ready = await act(stage, victim, [`echo victim > mine; sleep ${victimMark} & echo ready`], {});
+  if (ready?.join() !== 'ready')
+    throw new CannotAttack(`no sandbox (${stage.isolation}) starts here: ${ready?.join() ?? 'no answer'}`);
   const rooms = [...new Set(rows.map(({ room }) => room))];
   const attacked = await Promise.all(
     rooms.map(async (room): Promise<Attacked> => {
-      if (room === 'repository') return attackHomeward(stage, rows, { victim, say });
+      if (room === 'repository') {
+        const environment = await sessions.environment(room);
+        return attackHomeward(stage, rows, { victim, say, environment });
+      }
       const session = await sessions.make(room);
       const mine = rows.filter((row) => row.room === room);
       return { sessions: [session], attempts: await attackRoom(stage, { room, session, victim }, mine, say) };
@@ -70,13 +75,16 @@ async function attackRoom(stage: Stage, place: Place, rows: readonly Row[], say:
 async function attackHomeward(
   stage: Stage,
   rows: readonly Row[],
-  { victim, say }: { victim: string; say: Say },
+  { victim, say, environment }: { victim: string; say: Say; environment: string },
 ): Promise<Attacked> {
   const attacked: Attacked = { sessions: [], attempts: [] };
   for (const row of rows) {
     if (row.room !== 'repository' || isProbe(row)) continue;
     const nonce = newNonce();
-    const { session, answer } = await takeHome(stage, row, stage.environment(nonce, victim));
+    const { session, answer } = await takeHome(stage, row, {
+      environment,
+      variables: stage.environment(nonce, victim),
+    });
     if (session !== null) attacked.sessions.push(session);
     attacked.attempts.push({ row, nonce, answer: session === null ? null : answer });
     say(`${row.id}: taken home`);

@@ -12,8 +12,11 @@ import { Client } from './client.ts';
 import { MaliciousModel } from './model.ts';
 import { Forbidden, World, worldNames } from './world.ts';
 
+export type Isolation = 'bubblewrap' | 'gvisor';
+
 export type StageOptions = {
   folder: string;
+  isolation: Isolation;
   /** Armed in the server, its host and its gateway; null: none. */
   failpoints: string | null;
 };
@@ -44,6 +47,7 @@ export class Stage {
   /** The secret of the vault. */
   readonly token: string;
   readonly failpoints: string | null;
+  readonly isolation: Isolation;
   readonly #server: Started;
 
   private constructor(
@@ -61,11 +65,12 @@ export class Stage {
     this.canaries = parts.canaries;
     this.token = parts.token;
     this.failpoints = parts.failpoints;
+    this.isolation = parts.isolation;
     this.client = new Client(parts.url, parts.apiKey);
     this.#server = server;
   }
 
-  static async open({ folder, failpoints }: StageOptions): Promise<Stage> {
+  static async open({ folder, failpoints, isolation }: StageOptions): Promise<Stage> {
     const [modelKey, apiKey, hostSecret, fileSecret, serviceSecret, token] = [
       ...['model', 'api', 'host', 'file', 'service', 'token'].map(canary),
     ] as [string, string, string, string, string, string];
@@ -90,7 +95,19 @@ export class Stage {
     });
     const canaries = [modelKey, apiKey, hostSecret, fileSecret, serviceSecret, token];
     const url = String(server.line.url);
-    const parts = { folder, world, forbidden, model, url, apiKey, abstract, canaries, token, failpoints };
+    const parts = {
+      folder,
+      world,
+      forbidden,
+      model,
+      url,
+      apiKey,
+      abstract,
+      canaries,
+      token,
+      failpoints,
+      isolation,
+    };
     return new Stage({ ...parts, serverPid: server.pid }, server);
   }
 

@@ -1,5 +1,6 @@
 /** Every row, in the order of the report. */
-import type { ProbeRow, Row } from '../row.ts';
+import { isProbe, type ProbeRow, type Row } from '../row.ts';
+import { gvisorAnswers } from './gvisor.ts';
 import { homewardRows } from './homeward.ts';
 import { insideRows } from './inside.ts';
 import { type Answers, kernelAnswers, kernelChoices } from './kernel.ts';
@@ -28,7 +29,7 @@ function choices(answers: Answers): ProbeRow[] {
   }));
 }
 
-export const rows: readonly Row[] = [
+const stock: readonly Row[] = [
   ...probes('kernel', kernelAnswers),
   ...choices(kernelChoices),
   ...probes('network', namespaceAnswers),
@@ -36,3 +37,17 @@ export const rows: readonly Row[] = [
   ...outwardRows,
   ...homewardRows,
 ];
+
+/** As that isolation must answer. */
+export function rowsFor(isolation: 'bubblewrap' | 'gvisor'): readonly Row[] {
+  return isolation === 'gvisor' ? stock.map(inGvisor) : stock;
+}
+
+/** What its own kernel says in other words, or does by itself and for that sandbox alone. */
+function inGvisor(row: Row): Row {
+  if (!isProbe(row) || row.probe.program !== 'kernel') return row;
+  const answers = gvisorAnswers[row.probe.name];
+  if (answers === undefined) return row;
+  const title = `${row.probe.name} is answered by gVisor itself with ${answers.join(' or ')}`;
+  return { ...row, title, probe: { ...row.probe, answers } };
+}

@@ -27,7 +27,7 @@ export const homewardRows: readonly ScriptRow[] = [
         `GIT_CONFIG_GLOBAL=/dev/null git -c core.fsmonitor= -c core.hooksPath=/dev/null add -A 2>&1 | tail -1; echo end`,
       ].join('\n'),
     ],
-    refusal: /end[\s\S]*scriptorium\//,
+    refusal: /end[\s\S]*refs\/heads\/scriptorium\//,
   },
   {
     id: 'git.tree-above',
@@ -36,7 +36,7 @@ export const homewardRows: readonly ScriptRow[] = [
     room: 'repository',
     calls: [plantTree('100644 ../../planted')],
     refusal: /planted[\s\S]*fullPathname/,
-    never: /branch scriptorium/,
+    never: /refs\/heads\/scriptorium/,
   },
   {
     id: 'git.tree-dot-git',
@@ -45,7 +45,7 @@ export const homewardRows: readonly ScriptRow[] = [
     room: 'repository',
     calls: [plantTree('100644 .GIT')],
     refusal: /planted[\s\S]*hasDotgit/,
-    never: /branch scriptorium/,
+    never: /refs\/heads\/scriptorium/,
   },
   {
     id: 'git.link-out',
@@ -56,6 +56,6 @@ export const homewardRows: readonly ScriptRow[] = [
       `need git; ln -s ../../../../../../etc/passwd link; ln -s "$OUTSIDE/secret" other; git add -A && ${commit} -m links && echo planted`,
     ],
     refusal: /planted[\s\S]*leads out of the repository/,
-    never: /branch scriptorium/,
+    never: /refs\/heads\/scriptorium/,
   },
 ];

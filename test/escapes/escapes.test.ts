@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { gvisorAnswers } from '../../attack/rows/gvisor.ts';
 import { kernelAllowed, kernelAnswers, kernelChoices } from '../../attack/rows/kernel.ts';
 import { answers, eventually, isGvisor, joined, processesNamed, Rig, unrefused } from './rig.ts';
 
@@ -85,22 +86,8 @@ const rows = Object.entries(kernelAnswers).flatMap(([answer, names]) =>
   names.map((name) => [name, answer] as const),
 );
 
-/**
- * gVisor's kernel says some of it in other words. What is `done` is its own, of the sandbox alone: PID 1 of one's own uid
- * can be looked at (it is empty, and its memory closed), and devices and /sys are its own make.
- */
-const gvisorAnswers: Record<string, string> = {
-  ...{ 'lo.down': 'ENOTTY', 'route.add': 'ENOTTY', 'setuid.root': 'EPERM', sysrq: 'EACCES' },
-  ...{ 'connect.metadata': 'EHOSTUNREACH', 'connect.internet': 'EHOSTUNREACH', 'send.udp': 'EHOSTUNREACH' },
-  ...{ 'init.environ': 'done', 'init.maps': 'done', 'init.fd': 'done', 'supervisor.fd': 'done' },
-  ...{ 'dev.fuse': 'done', 'dev.tun': 'done', 'host.sys': 'done' },
-  ...{ 'create.root': 'EACCES', 'create.dev': 'EACCES', 'create.usr': 'EACCES', 'create.etc': 'EACCES' },
-  ...{ 'create.run': 'EACCES', 'write.uploads': 'EACCES' },
-  ...{ drop_caches: 'ENOENT', core_pattern: 'ENOENT', panic: 'ENOENT' },
-};
 const answersHere = (name: string, answers: readonly string[]): readonly string[] => {
-  const other = isGvisor ? gvisorAnswers[name] : undefined;
-  return other === undefined ? answers : [other];
+  return (isGvisor ? gvisorAnswers[name] : undefined) ?? answers;
 };
 
 describe('what the kernel must refuse', () => {

@@ -281,7 +281,7 @@ int main(int argc, char **argv) {
   if (program >= argc) refuse("nothing to", "start");
   if (plan.stage != NULL) {
     int is_foreign = plan.owner >= 0 && plan.uid >= 0 && plan.owner != plan.uid;
-    int mapping = is_foreign ? mapped_namespace(plan.owner, plan.uid) : -1;
+    int mapping = is_foreign ? mapped_namespace(plan.owner, plan.uid, plan.supervisor) : -1;
     make_stage(plan.stage, plan.binds, plan.bind_count, mapping);
     if (mapping >= 0) close(mapping);
   }

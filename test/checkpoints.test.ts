@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Limits } from '../src/sandbox/executor.ts';
+import { findPrograms } from '../src/sandbox/host/programs.ts';
 import { eventually, isAlive, Rig, specOf, unrefused } from './escapes/rig.ts';
 import { describeTree, makeTree } from './peers/checkpoint-tree.ts';
 
@@ -276,6 +277,34 @@ async function sent(rig: Rig, session: string, checkpoint: string, archive: Buff
     unrefused(await rig.client.writeCheckpoint({ ...at(session, checkpoint), offset, data, isLast }));
   }
 }
+
+describe.skipIf(!hasBtrfs || findPrograms().runsc === null)('a disk of btrfs under gVisor', () => {
+  it(
+    'is bounded, kept and forked as under bubblewrap, and forks go from one to the other',
+    async () => {
+      const rig = await Rig.start({ diskDriver: 'btrfs' });
+      const spec = { isolation: 'gvisor' as const, limits: limits(64 << 20) };
+      expect((await rig.create('a', spec)).disk).toEqual({ driver: 'btrfs', limitBytes: 64 << 20 });
+      const filled = await rig.sh('a', 'echo one > f; dd if=/dev/zero of=big bs=1M count=200; rm big');
+      expect(filled.stderr).toMatch(/Disk quota exceeded|No space left/);
+      unrefused(await rig.client.checkpoint(at('a', 'c')));
+      const from = { session: 'a', checkpoint: 'c' };
+      for (const session of ['b', 'd'])
+        unrefused(await rig.client.restore({ session, fence: 1, callId: 'r', from }));
+      await rig.create('b', spec);
+      await rig.create('d', { limits: limits(64 << 20) });
+      for (const session of ['b', 'd']) {
+        const ran = await rig.sh(
+          session,
+          'echo two >> f && mkdir new && echo x > new/g && cat f new/g && stat -c %u f new',
+        );
+        expect(ran.stdout).toBe('one\ntwo\nx\n1000\n1000\n');
+      }
+      await rig.close();
+    },
+    patience,
+  );
+});
 
 describe.skipIf(!isRoot)('a host whose own disk is full', () => {
   it(

@@ -68,7 +68,7 @@ const exportOf = (session: Session, kept: Kept): string =>
 /** The session's disk, made if there is none, with the limit that is asked for. Throws `DiskRefused`. */
 export async function readyDisk(disks: Disks, session: Session, spec: SandboxSpec): Promise<ReadyDisk> {
   const wantedBytes = spec.limits.diskBytes ?? null;
-  const canMount = spec.isolation === 'bubblewrap';
+  const canMount = spec.isolation !== 'none';
   let disk = currentDisk(disks, session);
   if (disk === null) {
     const driver = await disks.choose(wantedBytes, canMount);
@@ -85,7 +85,7 @@ export async function readyDisk(disks: Disks, session: Session, spec: SandboxSpe
   if (!canMount && (disks.mountsOf(disk.driver) !== null || disk.owner !== session.uid))
     throw new DiskRefused(
       'isolation_unavailable',
-      `the disk of this session (${disk.driver}) can only be used with isolation "bubblewrap"`,
+      `the disk of this session (${disk.driver}) cannot be used without isolation`,
     );
   await keeper.open(ownerOf(session), disk);
   if (disk.limitBytes !== wantedBytes && bounded(disk.driver, wantedBytes) !== disk.limitBytes) {
@@ -226,7 +226,7 @@ export function restoreCheckpoint(
 async function diskFrom(disks: Disks, session: Session, source: Session, kept: Kept): Promise<Disk> {
   const owner = ownerOf(session);
   const wantedBytes = session.spec?.limits.diskBytes ?? kept.disk.limitBytes;
-  const canMount = (session.spec?.isolation ?? 'bubblewrap') === 'bubblewrap';
+  const canMount = session.spec?.isolation !== 'none';
   const isCopy = kept.form === 'copy';
   const driver = isCopy ? kept.disk.driver : await disks.choose(wantedBytes, canMount);
   const disk: Disk = {

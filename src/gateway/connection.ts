@@ -48,14 +48,18 @@ export async function carry(
   destination: Destination,
 ): Promise<void> {
   // Small answers must not wait for the acknowledgement of the ones before.
-  socket.setNoDelay(true).on('error', () => undefined);
+  // Many requests may wait for its end.
+  socket
+    .setNoDelay(true)
+    .setMaxListeners(0)
+    .on('error', () => undefined);
   const { port } = destination;
   const host = session.hostAt(destination.address);
   const place = { protocol: 'tcp' as const, host: host ?? destination.address, port };
   if (host === null) {
     return refuse(session, socket, place, 'the address was not given for any name, and no rule names it');
   }
-  const carriage: Carriage = { socket, host, port, opaque: false };
+  const carriage: Carriage = { socket, host, port, opaque: false, requests: 0 };
   const full = session.admit(carriage);
   if (full !== null) return refuse(session, socket, place, full);
   const evaluate = () => decideConnection(session.rules, host, port);

@@ -41,12 +41,12 @@ function withoutExtras(packet: Buffer): Buffer {
 
 it('names that nobody answers for do not keep others waiting', async () => {
   let ended = 0;
-  const slow = Array.from({ length: 64 }, (_, at) =>
-    resolve(`n${at}.slow.example`).then(() => (ended += 1)),
-  );
+  for (let at = 0; at < 64; at += 1)
+    void resolve(`n${at}.slow.example`).then(() => {
+      ended += 1;
+    });
   expect(await resolve('quick.example')).toEqual(['93.184.216.34']);
   expect(ended).toBe(0);
-  expect(slow).toHaveLength(256);
 });
 
 it('a name of the hosts file is what it says, and one that is nowhere has no address', async () => {

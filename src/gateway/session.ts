@@ -33,7 +33,12 @@ export type Carriage = {
   port: number;
   /** A tunnel is opaque: once its place is denied, or wants its requests judged, it must end. */
   opaque: boolean;
+  /** Under way on it; HTTP/2, and HTTP/1.1 without waiting for answers, has many at once. */
+  requests: number;
 };
+
+/** Each holds up to some 150 KB of head and body while it waits, in a memory that all sessions share. */
+const maxRequests = 512;
 
 type Terms = { rules: Rules; credentials: CompiledCredential[]; caps: NetworkCaps };
 
@@ -158,6 +163,14 @@ export class LiveSession {
     this.#carriages.add(carriage);
     carriage.socket.once('close', () => this.#carriages.delete(carriage));
     return null;
+  }
+
+  /** One more request: false where there are too many. Over at `carriage.requests -= 1`, or with its connection. */
+  enter(carriage: Carriage): boolean {
+    const underWay = [...this.#carriages].reduce((sum, { requests }) => sum + requests, 0);
+    if (underWay >= maxRequests) return false;
+    carriage.requests += 1;
+    return true;
   }
 
   spent(host: string): boolean {

@@ -25,10 +25,14 @@ export function openFront(upstream: Upstream, settings: FrontSettings = {}): Htt
     outbounds.set(session, made);
     return made;
   };
-  const take = (exchange: Exchange) => forward(exchange, outboundOf(exchange.session));
+  const take = async (exchange: Exchange) => {
+    if (admitted(exchange)) await forward(exchange, outboundOf(exchange.session));
+  };
   const http1 = openHttp1({
     exchange: take,
-    upgrade: (exchange, client, head) => forwardUpgrade(exchange, client, head, outboundOf(exchange.session)),
+    async upgrade(exchange, client, head) {
+      if (admitted(exchange)) await forwardUpgrade(exchange, client, head, outboundOf(exchange.session));
+    },
   });
   return {
     serveHttp(session, carriage) {
@@ -43,6 +47,22 @@ export function openFront(upstream: Upstream, settings: FrontSettings = {}): Htt
       else http1.serve(secured, place);
     },
   };
+}
+
+/** Too many at once end the connection that asks for more: to answer each would be as dear. */
+function admitted({ session, carriage, secure, answer }: Exchange): boolean {
+  if (session.enter(carriage)) {
+    answer.body.once('close', () => {
+      carriage.requests -= 1;
+    });
+    return true;
+  }
+  const { host, port, socket } = carriage;
+  const protocol = secure ? 'https' : 'http';
+  const reason = 'too many requests at once';
+  session.log.record({ protocol, host, port, rule: null, decision: 'denied', reason });
+  socket.resetAndDestroy();
+  return false;
 }
 
 /** Null: it came to nothing, and the socket is gone. */

@@ -3,13 +3,17 @@
  * own npm reaches it. Without that registry the tests that need it are skipped, aloud.
  */
 import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
+import { createAuthority } from '../src/gateway/authority.ts';
 import { type RunningServer, startServer } from '../src/main.ts';
 import { findHost } from '../src/sandbox/host/adopt.ts';
 
@@ -45,6 +49,9 @@ let directory: string;
 let model: Rehearsal;
 let server: RunningServer;
 let agentId: string;
+let packages: Server;
+/** What it was asked, with the authorization it was shown. */
+const asked: string[] = [];
 
 type Json = Record<string, unknown> & { id: string; type: string };
 
@@ -99,7 +106,20 @@ async function run(id: string, command: string): Promise<string> {
 beforeAll(async () => {
   directory = await mkdtemp(path.join(tmpdir(), 'scriptorium-environments-'));
   const authoritiesFile = path.join(directory, 'authorities.pem');
-  const pems = await ownAuthorities();
+  const authority = await createAuthority('a registry of our own');
+  packages = createServer(
+    {
+      SNICallback: (name, done) =>
+        void authority.contextFor(name).then((context) => done(null, context), done),
+    },
+    (request, response) => {
+      asked.push(`${request.method} ${request.url} ${request.headers.authorization}`);
+      response.end('private package\n');
+    },
+  );
+  await new Promise<void>((resolve) => packages.listen(0, '127.0.0.1', resolve));
+  const { port } = packages.address() as AddressInfo;
+  const pems = `${await ownAuthorities()}\n${authority.pem}`;
   await writeFile(authoritiesFile, pems);
   model = await startRehearsal({ script, port: 0 });
   server = await startServer({
@@ -108,10 +128,13 @@ beforeAll(async () => {
     model: { baseURL: model.url, apiKey: 'sk-rehearsal' },
     // What this machine's own settings say is handed over in so many words; nothing of them is inherited.
     network: {
-      pins: reached ? [`${reached.url.hostname}=${reached.address}`] : [],
-      ...(pems === '' ? {} : { authoritiesFile }),
+      pins: [
+        `packages.example=127.0.0.1:${port}`,
+        ...(reached ? [`${reached.url.hostname}=${reached.address}`] : []),
+      ],
+      authoritiesFile,
     },
-    ...(reached ? { registries: { npm: reached.url.href } } : {}),
+    registries: { pip: 'https://packages.example/', ...(reached ? { npm: reached.url.href } : {}) },
   });
   const tools = [
     { type: 'agent_toolset_20260401', default_config: { permission_policy: { type: 'always_allow' } } },
@@ -121,6 +144,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await server?.close();
+  packages?.close();
   await model?.stop();
   await rm(directory, { recursive: true, force: true });
 });
@@ -270,3 +294,50 @@ it('a base that has changed since the build is said in the log of the session', 
   const drifted = (await events(one)).find(({ type }) => type === 'environment.drifted');
   expect(drifted).toMatchObject({ digest, message: expect.stringContaining('1.0') });
 });
+
+it('a secret of a setup command reaches the registry that it is bound to, and is nowhere in layer, log or answers (S1)', async () => {
+  const canary = `canary-${randomUUID()}`;
+  const vault = await api('POST', '/v1/vaults', { display_name: 'build' });
+  const limited = (host: string) => ({ type: 'limited', allowed_hosts: [host] });
+  const store = (name: string, host: string) =>
+    api('POST', `/v1/vaults/${vault.id}/credentials`, {
+      auth: {
+        type: 'environment_variable',
+        secret_name: name,
+        secret_value: canary,
+        networking: limited(host),
+      },
+    });
+  await store('TOKEN', 'packages.example');
+  await store('ELSEWHERE', 'elsewhere.example');
+  const secrets = [{ vault_id: vault.id, name: 'TOKEN' }];
+  const run =
+    'curl -sS -H "Authorization: Bearer $TOKEN" https://packages.example/private > got; env > env; echo $TOKEN > leak';
+  const id = await environment({ setup: [{ run, secrets }, { run: 'test -z "$TOKEN"; env > later' }] });
+  const build = await built(id);
+  expect(build).toMatchObject({ status: 'ready' });
+  expect(asked).toContain(`GET /private Bearer ${canary}`);
+  const layer = path.join(directory, 'data', 'host', 'images', String(build.digest), 'layer');
+  const files = Object.fromEntries(
+    await Promise.all(
+      ['got', 'env', 'leak', 'later'].map(async (name) => [
+        name,
+        await readFile(path.join(layer, name), 'utf8'),
+      ]),
+    ),
+  );
+  expect(files.got).toBe('private package\n');
+  expect(files.leak.length).toBeGreaterThan(8);
+  expect(files.later).not.toContain('TOKEN');
+  const told = JSON.stringify([files, build, await api('GET', `/v1/environments/${id}/versions`)]);
+  expect(told).not.toContain(canary);
+
+  const lost = await built(
+    await environment({ setup: [{ run: 'true', secrets: [{ vault_id: vault.id, name: 'ELSEWHERE' }] }] }),
+  );
+  expect((lost.error as { message: string }).message).toContain('ELSEWHERE');
+  const none = await built(
+    await environment({ setup: [{ run: 'true', secrets: [{ vault_id: vault.id, name: 'NOBODY' }] }] }),
+  );
+  expect((none.error as { message: string }).message).toContain('has no variable NOBODY');
+}, 60_000);

@@ -7,18 +7,30 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Gateway } from '../gateway/gateway.ts';
-import { type BoundCredential, defaultCaps } from '../gateway/policy.ts';
+import { type BoundCredential, defaultCaps, type NetworkRule } from '../gateway/policy.ts';
 import type { EnvironmentBuild, EnvironmentLayer } from '../protocol/environment-builds.ts';
-import type { EnvironmentConfig } from '../protocol/environments.ts';
+import { defaultConfig, type EnvironmentConfig, type Networking } from '../protocol/environments.ts';
 import { newId } from '../protocol/ids.ts';
 import type { JsonObject } from '../protocol/json.ts';
 import type { Executor, Limits } from '../sandbox/executor.ts';
-import { type BuildFailure, type BuildNetwork, type Built, buildLayer } from '../sandbox/image/build.ts';
+import {
+  type BuildFailure,
+  type BuildNetwork,
+  type Built,
+  buildLayer,
+  secretKey,
+} from '../sandbox/image/build.ts';
 import type { Layers, Lock } from '../sandbox/image/layers.ts';
 import { buildRules, type Recipe, type Registries, recipeKey, recipeOf } from '../sandbox/image/recipe.ts';
 import type { Store, Tenant } from '../store/store.ts';
 
-export type BuildSecrets = { env: Record<string, string>; credentials: BoundCredential[] };
+export type BuildSecrets = {
+  env: Record<string, string>;
+  credentials: BoundCredential[];
+  unreachable: { message: string; credential_id: string }[];
+};
+
+export type SecretsRequest = { session: string; vaultIds: string[]; networking: Networking };
 
 export type EnvironmentParts = {
   store: Store;
@@ -26,6 +38,8 @@ export type EnvironmentParts = {
   /** The gateway on the machine of that host; null where there is none. */
   gatewayAt(host: string | null): Gateway | null;
   limits: Limits;
+  /** Of one vault, for a session of this name and these networks; the secrets go to the gateway alone. */
+  secretsOf(tenant: Tenant, request: SecretsRequest): Promise<BuildSecrets>;
   registries: Registries;
   nowMs(): number;
   onError(error: unknown, about: string): void;
@@ -105,7 +119,7 @@ export class EnvironmentBuilds {
     const { executor, limits, registries, nowMs } = this.#parts;
     const before = await this.#row(tenant, recipe);
     const lock = (before?.body.lock ?? null) as Lock | null;
-    const network = this.#network(recipe);
+    const network = this.#network(tenant, recipe);
     const ended = await buildLayer({ executor, limits, registries, nowMs, network }, { recipe, host, lock });
     await this.#remember(tenant, recipe, ended);
     return ended;
@@ -146,25 +160,30 @@ export class EnvironmentBuilds {
     await store.append(append).catch((error: unknown) => this.#parts.onError(error, 'environment build'));
   }
 
-  #network(recipe: Recipe): BuildNetwork {
-    const { registries, gatewayAt } = this.#parts;
+  #network(tenant: Tenant, recipe: Recipe): BuildNetwork {
+    const { registries, gatewayAt, secretsOf } = this.#parts;
     const rules = buildRules(recipe, registries);
     return {
       async open({ session, fence, host }) {
-        if (rules === null) return { network: { kind: 'none' }, env: {} };
+        if (rules === null) return { network: { kind: 'none' }, secrets: {} };
         const gateway = gatewayAt(host);
         if (!gateway)
           return {
             problem:
               'packages and setup commands need the network, and there is no gateway beside the host. See `scriptorium doctor`.',
           };
+        const found = await buildSecrets(recipe, rules, (vaultIds, networking) =>
+          secretsOf(tenant, { session, vaultIds, networking }),
+        );
+        if ('problem' in found) return found;
+        const { secrets, credentials } = found;
         const ticket = randomBytes(32).toString('base64url');
         const policy = { rules, otherwise: 'deny' as const, caps: defaultCaps };
         const opened = await gateway.openSession({
-          ...{ session, fence, policy, credentials: [], ticket, ticketIdleMs, ticketLifeMs },
+          ...{ session, fence, policy, credentials, ticket, ticketIdleMs, ticketLifeMs },
         });
         if ('refused' in opened) return { problem: `the gateway refused: ${opened.message}` };
-        return { network: { kind: 'gateway', ticket, authorityPem: opened.authorityPem }, env: {} };
+        return { network: { kind: 'gateway', ticket, authorityPem: opened.authorityPem }, secrets };
       },
       async denied({ session, host }) {
         const seen = (await gatewayAt(host)?.observe({ session, acknowledge: 0, waitMs: observeMs })) ?? [];
@@ -205,4 +224,31 @@ export function shownBuild({ layer, lock, reused, durationMs, notes }: Built) {
     duration_ms: durationMs,
     notes,
   };
+}
+
+/**
+ * Placeholders for the commands that name them, and what the gateway puts in their place. A build may reach registries alone,
+ * so a secret that is bound to no registry is of no use, and is refused before anything runs (S4).
+ */
+async function buildSecrets(
+  recipe: Recipe,
+  rules: NetworkRule[],
+  secretsIn: (vaultIds: string[], networking: Networking) => Promise<BuildSecrets>,
+): Promise<{ secrets: Record<string, string>; credentials: BoundCredential[] } | { problem: string }> {
+  const named = recipe.setup.flatMap(({ secrets = [] }) => secrets);
+  const networking = { ...defaultConfig.networking, rules: rules.map(({ id: _, ...rule }) => rule) };
+  const secrets: Record<string, string> = {};
+  const credentials = new Map<string, BoundCredential>();
+  for (const one of named) {
+    const found = await secretsIn([one.vault_id], networking);
+    const placeholder = found.env[one.name];
+    if (placeholder === undefined)
+      return { problem: `setup: vault ${one.vault_id} has no variable ${one.name}` };
+    const bound = found.credentials.find((credential) => credential.placeholder === placeholder);
+    const why = found.unreachable.find(({ message }) => message.startsWith(`${one.name}: `))?.message;
+    if (!bound) return { problem: `setup: ${why ?? `${one.name} is bound to no host`}` };
+    secrets[secretKey(one)] = placeholder;
+    credentials.set(bound.id, bound);
+  }
+  return { secrets, credentials: [...credentials.values()] };
 }

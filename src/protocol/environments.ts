@@ -48,7 +48,21 @@ const buildParams = {
     .nullish(),
   /** Run in order by bash in /opt/env, with the registries of package managers to be reached and nothing else. */
   setup: z
-    .array(z.strictObject({ run: z.string().min(1).max(20_000) }))
+    .array(
+      z.strictObject({
+        run: z.string().min(1).max(20_000),
+        /** Variables of vaults that this command has, and no other. They must name their hosts. */
+        secrets: z
+          .array(
+            z.strictObject({
+              vault_id: z.string().max(100),
+              name: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,254}$/),
+            }),
+          )
+          .max(20)
+          .nullish(),
+      }),
+    )
     .max(50)
     .nullish(),
   /** Variables of every program of a session. */
@@ -163,7 +177,14 @@ export const environmentConfig = z.looseObject({
   /** Absent where nobody said anything about them. */
   ...isolationShown,
   files: z.array(z.looseObject({ path: z.string(), content: z.string() })).optional(),
-  setup: z.array(z.looseObject({ run: z.string() })).optional(),
+  setup: z
+    .array(
+      z.looseObject({
+        run: z.string(),
+        secrets: z.array(z.object({ vault_id: z.string(), name: z.string() })).optional(),
+      }),
+    )
+    .optional(),
   env: z.record(z.string(), z.string()).optional(),
 });
 
@@ -217,7 +238,7 @@ export function mergedConfig(
   const { packages } = before;
   const said = Object.entries(params.packages ?? {}).filter(([, specs]) => specs !== undefined);
   const files = params.files ?? before.files ?? [];
-  const setup = params.setup ?? before.setup ?? [];
+  const setup = params.setup?.map(wholeStep) ?? before.setup ?? [];
   const env = params.env ?? before.env ?? {};
   const {
     files: _files,
@@ -241,6 +262,10 @@ export function mergedConfig(
     ...(setup.length > 0 ? { setup } : {}),
     ...(Object.keys(env).length > 0 ? { env } : {}),
   };
+}
+
+function wholeStep({ run, secrets }: NonNullable<ConfigParams['setup']>[number]) {
+  return secrets?.length ? { run, secrets } : { run };
 }
 
 /** What is wrong with a config as a whole, where each part of it is well-formed; null: nothing. */

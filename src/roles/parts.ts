@@ -100,6 +100,7 @@ export function brainOf(base: Base, options: BrainOptions) {
   const environments = new EnvironmentBuilds({
     ...{ store, executor: fleet, gatewayAt: options.gatewayAt, limits, nowMs: now, onError },
     registries: options.registries ?? {},
+    secretsOf: (tenant, request) => resolveForSession(base.vault, { ...request, tenant }),
   });
   const engine = assembleEngine({
     ...{ store, folded, blobs, executor: fleet, decide, limits, maxima, nowMs: now },

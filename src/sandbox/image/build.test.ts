@@ -35,7 +35,7 @@ beforeAll(async () => {
   fleet = new Fleet();
   fleet.add(await host.hello(), host, { isOurs: true });
   const network = {
-    open: async () => ({ network: { kind: 'none' as const }, env: {} }),
+    open: async () => ({ network: { kind: 'none' as const }, secrets: {} }),
     denied: async () => [],
     close: async () => undefined,
   };

@@ -13,22 +13,26 @@ import type { CallRef, Executor, Limits, ProcessState, Refusal, SandboxSpec } fr
 import { isRefusal } from '../executor.ts';
 import { type Layer, type Layers, type Lock, layerPath } from './layers.ts';
 import { readLocks } from './locks.ts';
-import { type Recipe, type Registries, recipeKey, type Step, stepsOf } from './recipe.ts';
+import { type Recipe, type Registries, recipeKey, type SecretName, type Step, stepsOf } from './recipe.ts';
 import { readSurvey, surveyCommand } from './survey.ts';
 
-/** The build's own way out, apart from any session's (S2). */
+/** The build's own way out, apart from any session's (S2). `secrets`: placeholders by `secretKey` (S1). */
 export type BuildNetwork = {
   open(build: {
     session: string;
     fence: number;
     host: string | null;
   }): Promise<
-    { network: NonNullable<SandboxSpec['network']>; env: Record<string, string> } | { problem: string }
+    { network: NonNullable<SandboxSpec['network']>; secrets: Record<string, string> } | { problem: string }
   >;
   /** Hosts that it asked for in vain. */
   denied(build: { session: string; host: string | null }): Promise<string[]>;
   close(build: { session: string; fence: number; host: string | null }): Promise<void>;
 };
+
+export function secretKey({ vault_id, name }: SecretName): string {
+  return `${vault_id}/${name}`;
+}
 
 export type BuildParts = {
   executor: Executor & Layers;
@@ -46,8 +50,6 @@ export type BuildRequest = {
   host: string | null;
   /** Of an earlier build of the same recipe: just that is installed again. */
   lock: Lock | null;
-  /** Secrets of single setup commands: the variables of `setup[i]`, for that command alone. */
-  secretsOf?(setup: number): Promise<Record<string, string>>;
   onStep?(step: { name: string; command: string }): void;
 };
 
@@ -133,17 +135,18 @@ async function install(
   parts: BuildParts,
   request: BuildRequest,
   build: Build,
-  way: { network: NonNullable<SandboxSpec['network']>; env: Record<string, string> },
+  way: { network: NonNullable<SandboxSpec['network']>; secrets: Record<string, string> },
 ): Promise<Built | BuildFailure | 'fenced'> {
   const { executor, limits } = parts;
   const spec = { ...build, isolation: 'bubblewrap', limits, layer: 'build' } as const;
-  const made = await executor.createSandbox({ ...spec, env: way.env, network: way.network });
+  const made = await executor.createSandbox({ ...spec, env: {}, network: way.network });
   if (isRefusal(made)) return endingOf(made);
   const steps = stepsOf(request.recipe, parts.registries, request.lock);
-  let setup = 0;
   for (const [at, step] of steps.entries()) {
     request.onStep?.({ name: step.name, command: step.command });
-    const secrets = step.name.startsWith('setup[') ? await request.secretsOf?.(setup++) : undefined;
+    const secrets = Object.fromEntries(
+      (step.secrets ?? []).map((one) => [one.name, way.secrets[secretKey(one)] ?? '']),
+    );
     const failed = await runStep(
       parts,
       { ...build, callId: `step_${at}` },

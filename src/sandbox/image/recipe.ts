@@ -18,9 +18,12 @@ export type Recipe = {
   base: 'host';
   packages: Partial<Record<Manager, string[]>>;
   files: { path: string; content: string }[];
-  setup: { run: string }[];
+  setup: { run: string; secrets?: SecretName[] }[];
   architecture: string;
 };
+
+/** A variable of a vault, for one command. Names alone: a value is in no recipe (S1). */
+export type SecretName = { vault_id: string; name: string };
 
 /** One command of a build. */
 export type Step = {
@@ -31,6 +34,8 @@ export type Step = {
   argv: string[];
   stdin?: string;
   env: Record<string, string>;
+  /** Variables that it has besides, as whoever opens the build's network gives them. */
+  secrets?: SecretName[];
 };
 
 /** Where a manager is to be asked instead of its usual registry: the operator's word. By manager: a URL. */
@@ -54,7 +59,7 @@ export function recipeOf(config: EnvironmentConfig, architecture: string): Recip
     base: 'host',
     packages: Object.fromEntries(asked.map((one) => [one, config.packages[one]])),
     files: files.map(({ path, content }) => ({ path, content })),
-    setup: setup.map(({ run }) => ({ run })),
+    setup: setup.map(({ run, secrets }) => (secrets?.length ? { run, secrets } : { run })),
     architecture,
   };
 }
@@ -102,10 +107,11 @@ export function stepsOf(recipe: Recipe, registries: Registries, lock: Lock | nul
     }),
   );
   const setup = recipe.setup.map(
-    ({ run }, at): Step => ({
+    ({ run, secrets }, at): Step => ({
       name: `setup[${at}]`,
       command: run,
       argv: ['/bin/bash', '-c', run],
+      ...(secrets === undefined ? {} : { secrets }),
       env,
     }),
   );

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { limitPolicy } from './limit-policy.ts';
+import { buildLimits, limitPolicy } from './limit-policy.ts';
 
 let folder: string;
 beforeAll(() => {
@@ -27,6 +27,8 @@ it('without a file one machine gives no more than it has, and puts no quota on w
 it('a maximum of the operator bounds also whoever asks for nothing', () => {
   const maxima = { memory_bytes: 2 ** 28, wall_time_ms: 60_000, cpu_cores: 0.5 };
   const { limits } = limitPolicy(of({ maxima, defaults: { processes: 99 } }), false);
+  const { wallTimeMs: _, ...resources } = limits;
+  expect(buildLimits(limits)).toEqual(resources);
   expect(limits).toMatchObject({ memoryBytes: 2 ** 28, wallTimeMs: 60_000, cpuCores: 0.5, processes: 99 });
 });
 

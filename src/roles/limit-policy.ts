@@ -60,6 +60,12 @@ export function limitPolicy(
   return { limits: Object.fromEntries(set) as Limits, maxima };
 }
 
+/** Of a build: what bounds calls and lives of agents would cut off a package manager. */
+export function buildLimits(limits: Limits): Limits {
+  const { outputBytes: _o, wallTimeMs: _w, idleTimeMs: _i, lifetimeMs: _l, ...resources } = limits;
+  return resources;
+}
+
 /** A maximum bounds also whoever asks for nothing. */
 function within(value: number | undefined, most: number | undefined): number | undefined {
   return value === undefined ? most : Math.min(value, most ?? value);

@@ -34,7 +34,7 @@ import type { Registries } from '../sandbox/image/recipe.ts';
 import type { SessionConfig } from '../session/state.ts';
 import { openBlobs, openStore } from '../store/open.ts';
 import type { Blobs, Store } from '../store/store.ts';
-import { type LimitPolicy, limitPolicy } from './limit-policy.ts';
+import { buildLimits, type LimitPolicy, limitPolicy } from './limit-policy.ts';
 
 export const version = '0.1.0';
 
@@ -98,7 +98,14 @@ export function brainOf(base: Base, options: BrainOptions) {
   const { limits, maxima } = base.policy;
   const networks = networksOf(base, options);
   const environments = new EnvironmentBuilds({
-    ...{ store, executor: fleet, gatewayAt: options.gatewayAt, limits, nowMs: now, onError },
+    ...{
+      store,
+      executor: fleet,
+      gatewayAt: options.gatewayAt,
+      limits: buildLimits(limits),
+      nowMs: now,
+      onError,
+    },
     registries: options.registries ?? {},
     secretsOf: (tenant, request) => resolveForSession(base.vault, { ...request, tenant }),
   });
@@ -166,7 +173,10 @@ function networkingOf({ environment }: SessionConfig): Pick<EnvironmentConfig, '
   return (environment as { config?: EnvironmentConfig }).config ?? defaultConfig;
 }
 
-type ApiOptions = Pick<ApiDeps, 'previews' | 'sandbox' | 'isolation' | 'ready' | 'doctor' | 'fleet' | 'environments'> & {
+type ApiOptions = Pick<
+  ApiDeps,
+  'previews' | 'sandbox' | 'isolation' | 'ready' | 'doctor' | 'fleet' | 'environments'
+> & {
   closing: AbortController;
 };
 

@@ -33,6 +33,13 @@ describe('a call', () => {
     });
   });
 
+  it('that is ours, and not the agent’s, is bounded by neither', async () => {
+    await rig.create('ours', limited({ outputBytes: 1_000, wallTimeMs: 200 }));
+    const script = 'sleep 0.5; head -c 20000 /dev/zero';
+    const ran = await rig.sh('ours', script, { isOurs: true });
+    expect([ran.stdout.length, ran.process]).toMatchObject([20_000, { exitCode: 0, endedBy: null }]);
+  });
+
   it('says the same of its limits to whoever reads it again', async () => {
     await rig.create('twice', limited({ outputBytes: 10 }));
     const request = rig.start('twice', ['/bin/sh', '-c', 'echo 0123456789abcdef']);

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { Script } from '../rehearsal/script.ts';
 import { type NetworkParts, SessionNetworks } from '../src/engine/network.ts';
 import { networkPolicy, reachesNobody } from '../src/guard/network-policy.ts';
-import type { Networking } from '../src/protocol/environments.ts';
+import { defaultConfig, type Networking } from '../src/protocol/environments.ts';
 import type { JsonObject } from '../src/protocol/json.ts';
 import type { SandboxSpec } from '../src/sandbox/executor.ts';
 import type { SessionConfig, SessionState } from '../src/session/state.ts';
@@ -38,7 +38,7 @@ const limited = (fields: Partial<Extract<Networking, { type: 'limited' }>> = {})
 });
 
 async function begin(networking: Networking = limited()): Promise<string> {
-  room.config = { environment: { config: { networking } } as JsonObject };
+  room.config = { environment: { config: { ...defaultConfig, networking } } as JsonObject };
   await room.open(bashTwice);
   return room.createSession(allowed, message('go'));
 }
@@ -138,6 +138,31 @@ it('what the gateway saw is in the log once, however often it says it and whoeve
   (await command(2)).exit();
   const log = await room.until(session, idleAfter(1));
   expect(decisions(log).map((e) => e.public.host)).toEqual(['a.example', 'b.example', 'c.example']);
+});
+
+it('what a gateway saw while its link was broken is in the log before the next command, and not under another’s name', async () => {
+  const session = await begin();
+  await command(1);
+  gateway.see(session, { host: 'a.example' });
+  await room.until(session, (log) => decisions(log).length === 1);
+  gateway.breakLink(true);
+  gateway.see(session, { host: 'b.example' });
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  gateway.breakLink(false);
+  await room.until(session, (log) => decisions(log).length === 2);
+  expect(gateway.opened).toHaveLength(1);
+  gateway.breakLink(true);
+  gateway.restart();
+  gateway.breakLink(false);
+  (await command(1)).exit();
+  await command(2);
+  gateway.see(session, { host: 'c.example' });
+  const log = await room.until(session, (found) => decisions(found).length === 3);
+  expect(decisions(log).map(({ actor }) => actor)).toEqual([
+    ...['gateway:generation-1', 'gateway:generation-1', 'gateway:generation-2'],
+  ]);
+  (await command(2)).exit();
+  await room.until(session, idleAfter(1));
 });
 
 it('an answer about a host reaches the gateway while the command that asked for it still runs', async () => {

@@ -4,6 +4,7 @@
  */
 import {
   type Gateway,
+  GatewayAway,
   type GatewayObservation,
   type GatewayOpened,
   type GatewayRefusal,
@@ -18,6 +19,7 @@ export class MemoryGateway implements Gateway {
   /** Every opening, in order. */
   readonly opened: GatewaySession[] = [];
   isAway = false;
+  #isLinkBroken = false;
   refusal: GatewayRefusal | null = null;
   #generation = 1;
   #known = new Map<string, GatewayObservation[]>();
@@ -27,6 +29,12 @@ export class MemoryGateway implements Gateway {
   restart(): void {
     this.#generation++;
     this.#known = new Map();
+    this.#notify();
+  }
+
+  /** As in a fleet: it lives on and sees, and nobody reaches it for a while. */
+  breakLink(isBroken: boolean): void {
+    this.#isLinkBroken = isBroken;
     this.#notify();
   }
 
@@ -72,6 +80,7 @@ export class MemoryGateway implements Gateway {
   }
 
   #answer(): void {
+    if (this.#isLinkBroken) throw new GatewayAway('the link broke');
     if (this.isAway) throw new GatewayUnreachable('the gateway is away');
   }
 

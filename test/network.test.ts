@@ -8,13 +8,14 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { release, tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
 import { createAuthority } from '../src/gateway/authority.ts';
 import { type RunningServer, startServer } from '../src/main.ts';
+import { findPrograms } from '../src/sandbox/host/programs.ts';
 import { processesWith } from './escapes/rig.ts';
 import { GitServer } from './peers/git-server.ts';
 import { publish } from './peers/npm-registry.ts';
@@ -51,9 +52,10 @@ async function api(method: string, where: string, body?: unknown): Promise<Json>
   return answer;
 }
 
-async function environment(networking: object): Promise<string> {
+async function environment(networking: object, config: object = {}): Promise<string> {
   const name = `room ${Math.random()}`;
-  return (await api('POST', '/v1/environments', { name, config: { type: 'cloud', networking } })).id;
+  const body = { name, config: { type: 'cloud', networking, ...config } };
+  return (await api('POST', '/v1/environments', body)).id;
 }
 
 async function session(networking: object, more: object = {}): Promise<string> {
@@ -167,6 +169,24 @@ it('an allowed host is reached without proxy variables, every other is not, and 
   expect(all).toContainEqual(expect.objectContaining({ decision: 'denied', host: 'other.example' }));
   expect(all).toContainEqual(expect.objectContaining({ decision: 'denied', host: '169.254.169.254' }));
 });
+
+it.skipIf(findPrograms().runsc === null)(
+  'an environment with gVisor reaches what it may through the same gateway, and never gets a weaker sandbox',
+  async () => {
+    const networking = { type: 'limited', allowed_hosts: ['good.example'] };
+    const room = await environment(networking, { minimum_isolation: 'gvisor' });
+    const { id } = await api('POST', '/v1/sessions', { agent: agentId, environment_id: room });
+    const said = await run(
+      id,
+      'curl -sS https://good.example/g; curl -sS -m 5 https://other.example/; uname -r',
+    );
+    expect(said).toContain('hello from good.example');
+    expect(said).not.toContain('hello from other.example');
+    expect(said).not.toContain(release());
+    const started = (await events(id)).find((one) => one.type === 'sandbox.started');
+    expect(started).toMatchObject({ isolation: 'gvisor', network: 'gateway' });
+  },
+);
 
 it('a private git remote works with a secret that is nowhere but at the gateway and the server (S1)', async () => {
   const rules = [

@@ -29,10 +29,20 @@ export type Started = {
   intents: Draft[];
   reserves?: string;
   perform(state: SessionState, emit: Emit): Promise<Facts | null>;
+  /** To be called once the facts are where the next decision finds them: until then the act counts as under way (L4). */
+  ended(): void;
 };
 
 /** Either an act, or facts that are known without acting. */
 export type Prepared = { start: Started } | { facts: Facts };
+
+type Performing = {
+  /** As it was when the act began. */
+  state: SessionState;
+  emit: Emit;
+  signal: AbortSignal;
+  isAbandoned(): boolean;
+};
 
 type UnderWay = { controller: AbortController; isAbandoned: boolean; isModel: boolean };
 
@@ -115,23 +125,23 @@ export class Acts {
     const { id, intents } = making
       ? { id: making.id, intents: [] }
       : checkpointIntent(state, mint, this.#shell.nowMs());
-    const perform: Started['perform'] = (now) =>
-      this.#track(id, false, async () => ({ drafts: await makeCheckpoint(this.#hands.disk, now, mint) }));
-    return { start: { intents, perform } };
+    const act = this.#act(id, false, async ({ state: now }) => ({
+      drafts: await makeCheckpoint(this.#hands.disk, now, mint),
+    }));
+    return { start: { intents, ...act } };
   }
 
   #prepareRestore({ restoring }: Extract<ActEffect, { type: 'restore' }>): Started {
     return {
       intents: [],
-      perform: (now, emit) =>
-        this.#track(restoring.callId, false, async (_signal, isAbandoned) => {
-          const { mint } = this.#shell;
-          const carryUploads = (): Promise<Ready> => this.#hands.carryUploads(now, this.#shell, emit);
-          const act = { restoring, disk: this.#hands.disk, carryUploads, isAbandoned };
-          const drafts = await restoreCheckpoint(act, now, mint);
-          this.#hands.forget();
-          return { drafts };
-        }),
+      ...this.#act(restoring.callId, false, async ({ state, emit, isAbandoned }) => {
+        const { mint } = this.#shell;
+        const carryUploads = (): Promise<Ready> => this.#hands.carryUploads(state, this.#shell, emit);
+        const act = { restoring, disk: this.#hands.disk, carryUploads, isAbandoned };
+        const drafts = await restoreCheckpoint(act, state, mint);
+        this.#hands.forget();
+        return { drafts };
+      }),
     };
   }
 
@@ -148,22 +158,26 @@ export class Acts {
     return act !== undefined;
   }
 
-  /** Keeps the key while the work lasts. An abandoned act reports nothing: its outcome is the next owner's to find. */
-  async #track(
+  /** Has the key from its beginning to `ended`. An abandoned act reports nothing: its outcome is the next owner's to find. */
+  #act(
     key: string,
     isModel: boolean,
-    work: (signal: AbortSignal, isAbandoned: () => boolean) => Promise<Facts>,
-  ): Promise<Facts | null> {
-    const act = { controller: new AbortController(), isAbandoned: false, isModel };
-    this.#underWay.set(key, act);
-    try {
-      const working = work(act.controller.signal, () => act.isAbandoned);
-      if (failpoints.on) await begun(working);
-      const facts = await working;
-      return act.isAbandoned ? null : facts;
-    } finally {
-      if (this.#underWay.get(key) === act) this.#underWay.delete(key);
-    }
+    work: (at: Performing) => Promise<Facts>,
+  ): Pick<Started, 'perform' | 'ended'> {
+    const act: UnderWay = { controller: new AbortController(), isAbandoned: false, isModel };
+    return {
+      perform: async (state, emit) => {
+        this.#underWay.set(key, act);
+        const { signal } = act.controller;
+        const working = work({ state, emit, signal, isAbandoned: () => act.isAbandoned });
+        if (failpoints.on) await begun(working);
+        const facts = await working;
+        return act.isAbandoned ? null : facts;
+      },
+      ended: () => {
+        if (this.#underWay.get(key) === act) this.#underWay.delete(key);
+      },
+    };
   }
 
   #prepareModel(turn: Turn, state: SessionState): Started {
@@ -184,13 +198,12 @@ export class Acts {
     return {
       intents: [start, intent],
       reserves: callId,
-      perform: (now) =>
-        this.#track(callId, true, async (signal) => {
-          if (!model) return this.#unknownModel(wanted, callId, startId, now);
-          const { costMicros } = this.#deps;
-          const onPreview = (frame: PreviewFrame): void => this.#deps.onPreview(this.#shell.session, frame);
-          return callModel({ model, rendered, startId, callId, signal, onPreview, costMicros }, now, mint);
-        }),
+      ...this.#act(callId, true, async ({ state: now, signal }) => {
+        if (!model) return this.#unknownModel(wanted, callId, startId, now);
+        const { costMicros } = this.#deps;
+        const onPreview = (frame: PreviewFrame): void => this.#deps.onPreview(this.#shell.session, frame);
+        return callModel({ model, rendered, startId, callId, signal, onPreview, costMicros }, now, mint);
+      }),
     };
   }
 
@@ -233,38 +246,36 @@ export class Acts {
     );
     return {
       intents: isTakenOver || (failpoints.on && sabotaged('sabotage.no-intent')) ? [] : [intent],
-      perform: (now, emit) =>
-        this.#track(call.id, false, async (signal, isAbandoned) => {
-          const act = {
-            call,
-            tool,
-            context: this.#hands.contextFor(call.id, now.cwd, signal),
-            ready: () => this.#hands.ready(now, this.#shell, emit),
-            isTakenOver,
-            isAbandoned,
-            nowMs: () => this.#shell.nowMs(),
-          };
-          return { drafts: await runTool(act, now, this.#shell.mint) };
-        }),
+      ...this.#act(call.id, false, async ({ state: now, emit, signal, isAbandoned }) => {
+        const act = {
+          call,
+          tool,
+          context: this.#hands.contextFor(call.id, now.cwd, signal),
+          ready: () => this.#hands.ready(now, this.#shell, emit),
+          isTakenOver,
+          isAbandoned,
+          nowMs: () => this.#shell.nowMs(),
+        };
+        return { drafts: await runTool(act, now, this.#shell.mint) };
+      }),
     };
   }
 
   #prepareTermination(call: Call): Started {
     return {
       intents: [],
-      perform: (state) =>
-        this.#track(call.id, false, async (_signal, isAbandoned) => {
-          const act = {
-            call,
-            tool: this.#deps.findTool(call.name),
-            context: this.#hands.contextFor(call.id, state.cwd, AbortSignal.abort()),
-            ready: async () => ({ ok: true }) as const,
-            isTakenOver: true,
-            isAbandoned,
-            nowMs: () => this.#shell.nowMs(),
-          };
-          return { drafts: await terminateOrphan(act, state, this.#shell.mint) };
-        }),
+      ...this.#act(call.id, false, async ({ state, isAbandoned }) => {
+        const act = {
+          call,
+          tool: this.#deps.findTool(call.name),
+          context: this.#hands.contextFor(call.id, state.cwd, AbortSignal.abort()),
+          ready: async () => ({ ok: true }) as const,
+          isTakenOver: true,
+          isAbandoned,
+          nowMs: () => this.#shell.nowMs(),
+        };
+        return { drafts: await terminateOrphan(act, state, this.#shell.mint) };
+      }),
     };
   }
 }

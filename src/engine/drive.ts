@@ -294,6 +294,8 @@ export class Driver {
         this.#failure ??= { error };
       })
       .finally(() => {
+        // Not before its facts are among ours: a plan made in between would find the call open and nobody at it.
+        started.ended();
         this.#performing--;
         this.#wake?.();
       });

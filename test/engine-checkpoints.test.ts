@@ -94,9 +94,7 @@ describe('a session whose disk is cheap to keep', () => {
       await gate.promise;
       return make(request);
     };
-    const session = await room.createSession(policies, message('one'));
-    await room.until(session, has('checkpoint.intent'));
-    await room.send(session, message('two'));
+    const session = await room.createSession(policies, message('one'), message('two'));
     const log = await room.until(session, (all) => count(all, 'agent.tool_use') === 2);
     expect(count(log, 'intent')).toBe(1);
     expect(times).toBe(1);

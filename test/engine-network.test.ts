@@ -150,6 +150,15 @@ it('in a fleet it goes to a host with a gateway; a lost machine is given up as a
   (await command(2)).exit();
 });
 
+it('a first sandbox is asked for on the host that was chosen for its gateway', async () => {
+  if (room.network) room.network.hosts = { choose: () => 'one~1', check: () => {} };
+  const session = await begin();
+  (await command(1)).exit();
+  (await command(2)).exit();
+  await room.until(session, idleAfter(1));
+  expect(specs[0]?.host).toBe('one~1');
+});
+
 it('a session that may reach nobody has no gateway', async () => {
   const session = await begin(limited({ allowed_hosts: [] }));
   (await command(1)).exit();

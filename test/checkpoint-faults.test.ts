@@ -5,13 +5,11 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { Limits } from '../src/sandbox/executor.ts';
-import { eventually, isAlive, Rig, specOf, unrefused } from './escapes/rig.ts';
+import { eventually, isAlive, Rig, unrefused } from './escapes/rig.ts';
 
 const isRoot = process.getuid?.() === 0;
 const hasBtrfs = isRoot && existsSync('/dev/loop-control') && existsSync('/usr/sbin/mkfs.btrfs');
 const patience = 60_000;
-const _limits = (diskBytes: number): Limits => ({ ...specOf('any').limits, diskBytes });
 const at = (session: string, checkpoint: string) => ({ session, fence: 1, checkpoint });
 
 it('a program that writes all the time is held still while its files are copied, and goes on', async () => {

@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { end, programFile, type Started, start } from '../chaos/processes.ts';
 import { endHosts } from '../chaos/up-topology.ts';
@@ -28,6 +28,8 @@ export class CannotAttack extends Error {
 /** Where everybody may write; only isolation keeps sandboxes out. */
 const everybodys = 0o777;
 const endMs = 15_000;
+/** A file of the host's lies in it during the attack. */
+const sharedMemory = '/dev/shm';
 export function canary(kind: string): string {
   return `attack-canary-${kind}-${randomBytes(8).toString('hex')}`;
 }
@@ -80,6 +82,7 @@ export class Stage {
     chmodSync(outside, everybodys);
     writeFileSync(path.join(outside, 'secret'), fileSecret, { mode: 0o644 });
     placeProbes(path.join(folder, 'probes'));
+    if (existsSync(sharedMemory)) writeFileSync(path.join(sharedMemory, abstract), fileSecret);
     const world = await World.start();
     writeFileSync(path.join(folder, 'world.pem'), world.authorityPem);
     const forbidden = await Forbidden.start(abstract, serviceSecret);
@@ -139,6 +142,7 @@ export class Stage {
     await this.model.stop();
     this.world.close();
     this.forbidden.close();
+    rmSync(path.join(sharedMemory, this.abstract), { force: true });
   }
 }
 

@@ -64,6 +64,26 @@ async function remove(session: string, checkpoint: string): Promise<void> {
 /** What the model was asked last, as text. */
 const asked = (): string => String(room.peer.requests.at(-1)?.body);
 
+/** As the API writes it. */
+async function fork(parent: string, log: StoredEvent[], checkpoint: string, text: string): Promise<string> {
+  const session = newId('session');
+  const at = log.find((e) => e.type === 'checkpoint.created' && e.public.checkpoint_id === checkpoint);
+  const last = log.findIndex((e) => e.id === at?.public.at_event_id);
+  const from = { from_session_id: parent, at_event_id: at?.public.at_event_id, checkpoint_id: checkpoint };
+  const copied = log.slice(0, last + 1).map((e) => asNew(e as never));
+  const own = [event('session.forked', from, { resources: [] }), message(text)].map(asNew);
+  const events = [...copied, ...own];
+  // As a client does: again while the store is away between two engines.
+  for (let status = ''; status !== 'ok'; ) {
+    const request = { ...tenant, stream: session, create: true, events, wakeAt: 1 };
+    status = await room.store.append(request).then(
+      (result) => (result.status === 'conflict' ? 'ok' : result.status),
+      () => new Promise<string>((resolve) => setTimeout(() => resolve('away'), 5)),
+    );
+  }
+  return session;
+}
+
 describe('a session whose disk is cheap to keep', () => {
   it('gets a checkpoint at the end of each turn that ran something, after it says it is idle', async () => {
     await room.open(script);
@@ -94,9 +114,7 @@ describe('a session whose disk is cheap to keep', () => {
       await gate.promise;
       return make(request);
     };
-    const session = await room.createSession(policies, message('one'));
-    await room.until(session, has('checkpoint.intent'));
-    await room.send(session, message('two'));
+    const session = await room.createSession(policies, message('one'), message('two'));
     const log = await room.until(session, (all) => count(all, 'agent.tool_use') === 2);
     expect(count(log, 'intent')).toBe(1);
     expect(times).toBe(1);
@@ -152,20 +170,6 @@ describe('a rollback', () => {
 });
 
 describe('a fork', () => {
-  /** As the API writes it. */
-  async function fork(parent: string, log: StoredEvent[], checkpoint: string, text: string): Promise<string> {
-    const session = newId('session');
-    const at = log.find((e) => e.type === 'checkpoint.created' && e.public.checkpoint_id === checkpoint);
-    const last = log.findIndex((e) => e.id === at?.public.at_event_id);
-    const from = { from_session_id: parent, at_event_id: at?.public.at_event_id, checkpoint_id: checkpoint };
-    const copied = log.slice(0, last + 1).map((e) => asNew(e as never));
-    const own = [event('session.forked', from, { resources: [] }), message(text)].map(asNew);
-    const events = [...copied, ...own];
-    const appended = await room.store.append({ ...tenant, stream: session, create: true, events, wakeAt: 1 });
-    expect(appended.status).toBe('ok');
-    return session;
-  }
-
   it('from the middle goes on from there with the files of there, and its parent does not notice', async () => {
     await room.open(script);
     const { session: parent, log, ids } = await lived();
@@ -193,7 +197,7 @@ describe('a fork', () => {
 
 const commits: Method[] = ['append', 'release'];
 
-/** A life with two checkpoints and a rollback, of an engine that dies at the n-th commit; false where there is none. */
+/** A life with checkpoints, a rollback and a fork, of an engine that dies at the n-th commit; false where there is none. */
 async function survives(nth: number, when: 'before' | 'after'): Promise<boolean> {
   let calls = 0;
   let killed: Promise<void> | null = null;
@@ -211,8 +215,12 @@ async function survives(nth: number, when: 'before' | 'after'): Promise<boolean>
   const { session, ids } = await lived();
   await room.send(session, event('session.rollback_requested', { checkpoint_id: ids[0] }));
   const log = await room.until(session, has('session.rolled_back'));
-  await killed;
   expect(room.executor.text('/workspace/a.txt')).toBe('one');
+  const other = await fork(session, log, ids[1] ?? '', 'another way');
+  const forked = await room.until(other, made(3));
+  await killed;
+  expect(room.executor.text('/workspace/a.txt')).toBe('another way');
+  expect(count(forked, 'workspace.restored')).toBe(1);
   expect(count(log, 'checkpoint.intent')).toBe(2);
   expect(count(log, 'checkpoint.created')).toBe(2);
   expect(count(log, 'session.rolled_back')).toBe(1);
@@ -221,8 +229,8 @@ async function survives(nth: number, when: 'before' | 'after'): Promise<boolean>
 
 describe('an engine that is killed and replaced', () => {
   it.each(['before', 'after'] as const)(
-    '%s any one commit of a life with checkpoints and a rollback makes each once',
-    { timeout: 120_000 },
+    '%s any one commit of a life with checkpoints, a rollback and a fork makes each once',
+    { timeout: 240_000 },
     async (when) => {
       await room.open(script);
       let nth = 1;

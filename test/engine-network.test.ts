@@ -8,7 +8,7 @@ import { type NetworkParts, SessionNetworks } from '../src/engine/network.ts';
 import { networkPolicy, reachesNobody } from '../src/guard/network-policy.ts';
 import { defaultConfig, type Networking } from '../src/protocol/environments.ts';
 import type { JsonObject } from '../src/protocol/json.ts';
-import type { SandboxSpec } from '../src/sandbox/executor.ts';
+import { HostAway, type SandboxSpec } from '../src/sandbox/executor.ts';
 import type { SessionConfig, SessionState } from '../src/session/state.ts';
 import type { Claim, StoredEvent } from '../src/store/store.ts';
 import { EngineRoom, event, idleAfter, message, textsOf } from './peers/engine-room.ts';
@@ -113,6 +113,50 @@ it('two who want the way at once get one ticket: neither starts a sandbox with o
   networks.stop();
   expect(ways[0]).toEqual(ways[1]);
   expect(gateway.opened.filter(({ session }) => session === 'sesn_twice')).toHaveLength(1);
+});
+
+it('in a fleet it goes to a host with a gateway; a lost machine is given up as a host, a gateway alone is waited for', async () => {
+  await begin();
+  const config = { environment: { config: { networking: limited() } } };
+  const state = { config, networkAnswers: [] } as unknown as SessionState;
+  const claim = { organization: 'o', project: 'p', stream: 'sesn_placed', fence: 1 } as Claim;
+  const asked: (string | null)[] = [];
+  const gone = new Set<string>();
+  const networks = new SessionNetworks({
+    ...room.network,
+    store: room.store,
+    onError: () => {},
+    gatewayAt: (host) => {
+      asked.push(host);
+      return gateway;
+    },
+    hosts: {
+      choose: () => 'one~1',
+      check: (host) => {
+        if (gone.has(host)) throw new HostAway(host, 5);
+      },
+    },
+  } as NetworkParts);
+  expect(await networks.ready(claim, state, null)).toMatchObject({ host: 'one~1' });
+  expect(await networks.ready(claim, state, 'two~2')).not.toHaveProperty('host');
+  expect(asked).toEqual(['one~1', 'two~2']);
+  gateway.breakLink(true);
+  await expect(networks.ready(claim, state, 'one~1')).rejects.toMatchObject({ name: 'HostAway', host: null });
+  gone.add('one~1');
+  await expect(networks.ready(claim, state, 'one~1')).rejects.toMatchObject({ host: 'one~1', awayMs: 5 });
+  gateway.breakLink(false);
+  networks.stop();
+  (await command(1)).exit();
+  (await command(2)).exit();
+});
+
+it('a first sandbox is asked for on the host that was chosen for its gateway', async () => {
+  if (room.network) room.network.hosts = { choose: () => 'one~1', check: () => {} };
+  const session = await begin();
+  (await command(1)).exit();
+  (await command(2)).exit();
+  await room.until(session, idleAfter(1));
+  expect(specs[0]?.host).toBe('one~1');
 });
 
 it('a session that may reach nobody has no gateway', async () => {

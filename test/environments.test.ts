@@ -171,6 +171,11 @@ describe.skipIf(!reached)('with the npm registry', () => {
     const order = ['environment.build_started', 'environment.build_finished', 'sandbox.started'];
     expect(types.filter((type) => order.includes(type))).toEqual(order);
 
+    // The model is told, so that it does not try to install what is there.
+    expect(model.requests.map(({ body }) => String(body)).join()).toContain(
+      'npm left-pad@1.3.0, npm cowsay@1.6.0',
+    );
+
     const second = await session(id);
     expect(await run(second, 'cowsay again')).toContain('< again >');
     const [built] = (await events(first)).filter(({ type }) => type === 'environment.build_finished');

@@ -1,6 +1,6 @@
 /** Every row, in the order of the report. */
 import { isProbe, type ProbeRow, type Row } from '../row.ts';
-import { gvisorAnswers } from './gvisor.ts';
+import { gvisorAnswers, gvisorNamespaceAnswers } from './gvisor.ts';
 import { homewardRows } from './homeward.ts';
 import { insideRows } from './inside.ts';
 import { type Answers, kernelAnswers, kernelChoices } from './kernel.ts';
@@ -45,9 +45,10 @@ export function rowsFor(isolation: 'bubblewrap' | 'gvisor'): readonly Row[] {
 
 /** What its own kernel says in other words, or does by itself and for that sandbox alone. */
 function inGvisor(row: Row): Row {
-  if (!isProbe(row) || row.probe.program !== 'kernel') return row;
-  const answers = gvisorAnswers[row.probe.name];
+  if (!isProbe(row)) return row;
+  const { program, name } = row.probe;
+  const answers = (program === 'kernel' ? gvisorAnswers : gvisorNamespaceAnswers)[name];
   if (answers === undefined) return row;
-  const title = `${row.probe.name} is answered by gVisor itself with ${answers.join(' or ')}`;
+  const title = `${name} is answered by gVisor itself with ${answers.join(' or ')}`;
   return { ...row, title, probe: { ...row.probe, answers } };
 }

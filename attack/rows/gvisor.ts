@@ -22,3 +22,11 @@ export const gvisorAnswers: Answers = {
   ...{ 'create.run': ['EACCES'], 'write.uploads': ['EACCES'] },
   ...{ drop_caches: ['ENOENT'], core_pattern: ['ENOENT'], panic: ['ENOENT'] },
 };
+
+/** Options of sockets that its own network stack takes and that mean nothing outside of it are `done`. */
+export const gvisorNamespaceAnswers: Answers = {
+  ...{ 'udp.lite': ['EAFNOSUPPORT'], 'change.lo-down': ['ENOTTY'], 'change.sysctl': ['ENOENT'] },
+  ...{ 'change.route-remove': ['EACCES'], 'change.route-add': ['EACCES'] },
+  ...{ 'change.rule': ['EACCES'], 'change.link': ['EACCES'] },
+  ...{ 'change.transparent': ['done'], 'change.mark': ['done'] },
+};

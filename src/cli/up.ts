@@ -133,7 +133,8 @@ async function startProblem(error: NodeJS.ErrnoException, about: Start): Promise
     });
   }
   if (error.name === 'SchemaTooNew' || error.name === 'MasterKeyRefused') return new Refused(error.message);
-  if (error.name === 'BadLimits') return new Refused(error.message, { exitCode: exitCodes.usage });
+  if (error.name === 'BadLimits' || error.name === 'BadNetworkSettings')
+    return new Refused(error.message, { exitCode: exitCodes.usage });
   if (error.name === 'WeakKey')
     return new Refused(`SCRIPTORIUM_API_KEY cannot be used: ${error.message}`, {
       hint: 'set a longer one, or unset it: a good one is made then',

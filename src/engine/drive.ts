@@ -31,8 +31,11 @@ type Plan = {
   starts: Started[];
   settled: Facts['settled'];
   reserved: string | null;
-  /** A model call is due, but this append settles another: two acts of the ledger are two appends. */
-  isCallPutOff: boolean;
+  /**
+   * There is more to plan once this is appended: a model call that is due while this settles another (two acts of the
+   * ledger are two appends), or a turn that may begin while a checkpoint is made.
+   */
+  isMoreDue: boolean;
 };
 
 /** Records that follow from each other without any act are few; more is a loop in `decide`. */
@@ -218,7 +221,7 @@ export class Driver {
       if (failpoints.on && plan.starts.length > 0) await failpoint('engine.after-intent-append');
     }
     for (const start of plan.starts) this.#start(start);
-    return plan.isCallPutOff ? 'again' : 'ok';
+    return plan.isMoreDue ? 'again' : 'ok';
   }
 
   /** Facts, what follows from them, and the intents of the acts that come next: one append. */
@@ -242,7 +245,7 @@ export class Driver {
     for (const effect of effects) {
       if (!isAct(effect)) continue;
       if (effect.type === 'call_model' && plan.settled) {
-        plan.isCallPutOff = true;
+        plan.isMoreDue = true;
         return false;
       }
       const prepared = this.#acts.prepare(effect, plan.state);
@@ -254,6 +257,7 @@ export class Driver {
       addFacts(plan, { drafts: prepared.start.intents });
       plan.reserved = prepared.start.reserves ?? plan.reserved;
       plan.starts.push(prepared.start);
+      if (effect.type === 'checkpoint') plan.isMoreDue = true;
     }
     return false;
   }
@@ -318,7 +322,7 @@ export class Driver {
 }
 
 function planFrom(state: SessionState): Plan {
-  return { events: [], state, starts: [], settled: undefined, reserved: null, isCallPutOff: false };
+  return { events: [], state, starts: [], settled: undefined, reserved: null, isMoreDue: false };
 }
 
 function addFacts(plan: Plan, facts: Facts): void {

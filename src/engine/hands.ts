@@ -160,8 +160,10 @@ export class Hands {
   ): Promise<SandboxInfo | Refusal> {
     const { stream: session, fence } = this.#claim;
     const pinned = isLayerGone ? null : (this.#layer ?? this.#sandboxOf(state).layer);
+    // Its layer is to be where it finds its way out.
+    const place = logged ?? this.#networks?.placeFor(this.#claim, state) ?? null;
     const environment = await readyEnvironment({
-      ...{ builds: this.#environments, tenant: this.#claim, state, pinned, host: logged },
+      ...{ builds: this.#environments, tenant: this.#claim, state, pinned, host: place },
       ...say,
     });
     if ('problem' in environment) return { refused: 'isolation_unavailable', message: environment.problem };
@@ -171,7 +173,6 @@ export class Hands {
     if (way && 'problem' in way) return { refused: 'isolation_unavailable', message: way.problem };
     const { unreachable, ...network } = way ?? { unreachable: [] };
     this.#unreachable = unreachable.map((error) => ({ ...error, retry_status: { type: 'terminal' } }));
-    const place = host === null ? {} : { host };
     const { isolation } = config;
     const made = await this.#executor.createSandbox({
       session,
@@ -179,7 +180,7 @@ export class Hands {
       isolation,
       limits: limitsFor(this.#limits, this.#maxima, config),
       ...network,
-      ...place,
+      ...(host === null ? {} : { host }),
       ...(layer === undefined ? {} : { layer }),
       env: { ...env, ...way?.env },
     });

@@ -106,7 +106,7 @@ export class SessionNetworks {
         : nothing;
       return { network: { kind: 'none' }, env, unreachable };
     }
-    const place = host ?? this.placeFor(claim);
+    const place = host ?? this.placeFor(claim, state);
     // A machine that is gone is given up as a host, not waited for as a gateway.
     if (place !== null) this.#parts.hosts?.check(place);
     const gateway = this.#parts.gatewayAt(place);
@@ -126,9 +126,9 @@ export class SessionNetworks {
     }
   }
 
-  /** Of a session without a place that needs a way out; null where any host is as good. Rejects as hosts do. */
-  placeFor(claim: Claim): string | null {
-    return this.#parts.hosts?.choose(claim.stream) ?? null;
+  /** Where a session without a place is to go for its way out; null where any host is as good. Throws as hosts reject. */
+  placeFor(claim: Claim, state: SessionState): string | null {
+    return this.#parts.policyOf(state) ? (this.#parts.hosts?.choose(claim.stream) ?? null) : null;
   }
 
   /** The log says something new about hosts: it holds at once, for connections that wait for it, too. */

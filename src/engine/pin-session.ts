@@ -6,6 +6,7 @@ import type { SessionAgent } from '../protocol/agents.ts';
 import type { EnvironmentConfig, Networking } from '../protocol/environments.ts';
 import type { Isolation } from '../protocol/isolation.ts';
 import type { JsonObject } from '../protocol/json.ts';
+import { managers } from '../sandbox/image/recipe.ts';
 import type { PinnedTool, RepositoryPin, ToolPolicy } from '../session/events.ts';
 import type { RequestPrefix, ToolSchema } from '../session/model-request.ts';
 import { builtinTools, toolSchemas } from '../tools/toolset.ts';
@@ -17,7 +18,7 @@ export type PinRequest = {
   repository: RepositoryPin | null;
   /** Absolute paths of files that stand read-only in the sandbox. */
   mounts: string[];
-  environment: { config: Pick<EnvironmentConfig, 'networking'> };
+  environment: { config: Pick<EnvironmentConfig, 'networking'> & Partial<EnvironmentConfig> };
 };
 
 /** Pure. Throws only on an agent whose tools were not resolved: a bug of the caller. */
@@ -83,9 +84,22 @@ function environmentText(request: PinRequest): string {
     'Put files meant for people, other than changes to the repository, into /mnt/session/outputs.',
     'The workspace, the outputs and your home directory last as long as the session; /tmp and running processes may not.',
     'git, a shell and the usual tools of the machine are there; `node` is Node.js 24.',
+    ...layerText(request.environment.config),
     'Work until the task is done, check your work by running it, and finish with a short summary of what you did.',
   ];
   return lines.join('\n');
+}
+
+const mostPackagesNamed = 60;
+
+/** What the environment adds, so that the model does not try to install it. */
+function layerText({ packages, files = [], setup = [] }: Partial<EnvironmentConfig>): string[] {
+  const named = managers.flatMap((one) => (packages?.[one] ?? []).map((spec) => `${one} ${spec}`));
+  if (named.length === 0 && files.length === 0 && setup.length === 0) return [];
+  const shown = named.slice(0, mostPackagesNamed).join(', ');
+  const more = named.length > mostPackagesNamed ? ` and ${named.length - mostPackagesNamed} more` : '';
+  const what = shown === '' ? '' : ` Installed there: ${shown}${more}.`;
+  return [`/opt/env (read-only, on the PATH) is what this environment adds to the machine.${what}`];
 }
 
 const mostHostsNamed = 40;

@@ -25,6 +25,9 @@ export type DecisionLogSettings = { windowMs?: number; maxWaiting?: number };
 
 const maxPathLength = 256;
 const maxPerAnswer = 500;
+/** Refusals are told one by one up to so many, and so many a second from then on; the others in one record for host `*`. */
+const refusalBurst = 500;
+const refusalsPerSecond = 5;
 
 export class DecisionLog {
   readonly #windowMs: number;
@@ -32,6 +35,8 @@ export class DecisionLog {
   readonly #window = new Map<string, NetworkDecision>();
   #waiting: Observation[] = [];
   #lastSeq = 0;
+  #refusals = refusalBurst;
+  #refusalsAtMs = performance.now();
   #timer: NodeJS.Timeout | undefined;
   readonly #watchers = new Set<() => void>();
 
@@ -47,12 +52,14 @@ export class DecisionLog {
   /** Somebody is waiting for an answer to what was asked: it is told at once, not with the window. */
   record(key: DecisionKey, detail: DecisionDetail = {}): void {
     const full = this.backlogged && !this.#window.has(nameOf(key));
-    const told = full
-      ? { ...key, host: '*', port: null, rule: null, decision: 'denied' as const, reason: 'too many unread' }
-      : key;
+    const summed = full ? 'too many unread' : this.#isCrowded(key) ? 'more than are told one by one' : null;
+    const told =
+      summed === null
+        ? key
+        : { ...key, host: '*', port: null, rule: null, decision: 'denied' as const, reason: summed };
     const entry = this.#entry(told);
     entry.count += 1;
-    if (!full) {
+    if (summed === null) {
       if (detail.method !== undefined) entry.method = detail.method.slice(0, 32);
       if (detail.path !== undefined) entry.path = detail.path.slice(0, maxPathLength);
       for (const id of detail.credentials ?? []) {
@@ -60,6 +67,18 @@ export class DecisionLog {
       }
     }
     if (key.decision === 'asked') this.flush();
+  }
+
+  /** A sandbox may be refused ever new names as fast as it can ask; the log that tells of them is kept for good. */
+  #isCrowded(key: DecisionKey): boolean {
+    if (key.decision !== 'denied' || this.#window.has(nameOf(key))) return false;
+    const nowMs = performance.now();
+    const earned = ((nowMs - this.#refusalsAtMs) / 1_000) * refusalsPerSecond;
+    this.#refusals = Math.min(refusalBurst, this.#refusals + earned);
+    this.#refusalsAtMs = nowMs;
+    if (this.#refusals < 1) return true;
+    this.#refusals -= 1;
+    return false;
   }
 
   /** Bytes of what was allowed before; sums into the record of the moment. */

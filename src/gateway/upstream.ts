@@ -162,7 +162,8 @@ function dialOne(target: Target, timeoutMs: number): Promise<Socket | null> {
   });
 }
 
-function parsePin(text: string): [string, { address: string; port: number | null }] {
+/** Throws for what is none: it is the operator's own setting. */
+export function parsePin(text: string): [string, { address: string; port: number | null }] {
   const equals = text.indexOf('=');
   const name = canonicalName(text.slice(0, equals));
   const place = text.slice(equals + 1);

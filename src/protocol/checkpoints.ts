@@ -39,7 +39,7 @@ export const rollback = z.looseObject({
 export const forkParams = z
   .strictObject({
     checkpoint_id: id.nullish(),
-    /** An event that has a checkpoint: the end of a turn. */
+    /** The end of a turn that has a checkpoint, or that came before there was a workspace. */
     event_id: id.nullish(),
     title: z.string().max(1024).nullish(),
     metadata: metadataParam.nullish(),

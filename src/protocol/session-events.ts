@@ -84,7 +84,7 @@ const knownEvent = z.discriminatedUnion('type', [
   event('session.forked', {
     from_session_id: z.string(),
     at_event_id: z.string(),
-    checkpoint_id: z.string(),
+    checkpoint_id: z.string().nullable(),
   }),
   event('session.rolled_back', { checkpoint_id: z.string(), at_event_id: z.string() }),
   event('session.rollback_failed', { checkpoint_id: z.string(), message: z.string() }),

@@ -143,7 +143,7 @@ export const session = z.looseObject({
   archived_at: timestamp.nullable(),
   /** Ours: the session that this one was up to a checkpoint; absent where it is no fork. */
   forked_from: z
-    .looseObject({ session_id: z.string(), event_id: z.string(), checkpoint_id: z.string() })
+    .looseObject({ session_id: z.string(), event_id: z.string(), checkpoint_id: z.string().nullable() })
     .optional(),
 });
 

@@ -8,6 +8,7 @@ import { listenHttp } from '../api/listen.ts';
 import { readiness } from '../api/readiness.ts';
 import { LocalPreviews } from '../engine/preview-bus.ts';
 import { captureFolder, OwnGateway } from '../gateway/process/adopt.ts';
+import { checkNetworkSettings } from '../gateway/process/settings.ts';
 import { firstKey } from '../guard/first-key.ts';
 import { Fleet } from '../sandbox/fleet/fleet.ts';
 import { connectHost, leaveHost } from '../sandbox/host/adopt.ts';
@@ -50,8 +51,10 @@ export type RunningServer = {
   close(): Promise<void>;
 };
 
-/** Rejects with `StoreLocked` where another server has the data directory, and where the port or a file cannot be had. */
+/** Rejects with `StoreLocked` where another server has the data directory, `BadNetworkSettings`, and where the port or a file cannot be had. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  // The gateway starts when a session first needs it, which would then wait for ever.
+  checkNetworkSettings(options.network ?? {});
   const dataDir = path.resolve(options.dataDir);
   makeDurableDirectory(dataDir, 0o700);
   const store = await openStoreOf(dataDir);

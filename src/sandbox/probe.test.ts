@@ -22,10 +22,15 @@ it('tries everything, leaves nothing, and names a remedy for every lack', async 
       'cgroups',
       'git',
       'disk',
+      'disks',
     ]),
   );
   for (const { check, ok, remedy } of checks)
     if (!ok) expect([check, typeof remedy]).toEqual([check, 'string']);
+  expect(checks.find(({ check }) => check === 'disks')).toMatchObject({
+    ok: true,
+    found: expect.stringMatching(/^(btrfs|ext4|reflink|tar): /),
+  });
   expect(cgroupsOf(process.pid)).toEqual([]);
 });
 

@@ -15,6 +15,7 @@ import { captureHint, nftRemedy } from './local/capture-namespace.ts';
 import { findCgroups } from './local/cgroup.ts';
 import { writeEtc } from './local/etc.ts';
 import { bwrapOptions, type LocalMachine, startLocal } from './local/start.ts';
+import { probeDisks } from './snapshot/probe-disks.ts';
 
 export type ProbeCheck = {
   check: string;
@@ -66,6 +67,7 @@ export async function probe(about: { dataDir: string }): Promise<ProbeCheck[]> {
     checkOwnUid(),
     await survived('git', checkGit),
     checkDisk(about.dataDir),
+    await survived('disks', () => needsNative('disks', programs) ?? checkDisks(programs, about.dataDir)),
   ];
 }
 
@@ -240,6 +242,10 @@ function nearestFolder(folder: string): string {
   return place;
 }
 
+async function checkDisks(programs: Programs, dataDir: string): Promise<ProbeCheck> {
+  return { check: 'disks', ok: true, ...(await probeDisks(programs, nearestFolder(dataDir))) };
+}
+
 function checkDisk(dataDir: string): ProbeCheck {
   const check = 'disk';
   try {
@@ -253,7 +259,7 @@ function checkDisk(dataDir: string): ProbeCheck {
       check,
       ok,
       found: `${(freeBytes / 2 ** 30).toFixed(1)} GiB free`,
-      remedy: ok ? null : 'Workspaces have no quota of their own yet: keep some gigabytes free.',
+      remedy: ok ? null : 'Disks of sessions grow into what is free here: keep some gigabytes free.',
     };
   } catch (error) {
     return { check, ok: false, found: (error as Error).message, remedy: `Make ${dataDir} writable.` };

@@ -281,7 +281,8 @@ export type EventBodies = {
   'session.rollback_failed': { P: { checkpoint_id: string; message: string }; X: null };
   /** Ends the part of a log that was copied from another session's; what follows is this session's own. */
   'session.forked': {
-    P: { from_session_id: string; at_event_id: string; checkpoint_id: string };
+    /** `checkpoint_id` is null where there was no workspace yet. */
+    P: { from_session_id: string; at_event_id: string; checkpoint_id: string | null };
     /** The session's own copies of the parent's files, in place of those that `session.created` names. */
     X: { resources: JsonObject[] };
   };

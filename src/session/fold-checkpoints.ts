@@ -144,7 +144,7 @@ function forked(state: SessionState, event: Extract<Placed, { type: 'session.for
   const fresh: Checkpoints = {
     ...initialState.checkpoints,
     position: { eventId: event.id, seq: event.seq },
-    isTouched: true,
+    isTouched: checkpoint_id !== null,
   };
   const next: SessionState = {
     ...state,
@@ -156,5 +156,5 @@ function forked(state: SessionState, event: Extract<Placed, { type: 'session.for
     sandbox: { ...sandbox, isStarted: false },
     checkpoints: fresh,
   };
-  return restoring(next, event.id, checkpoint_id, from_session_id);
+  return checkpoint_id === null ? next : restoring(next, event.id, checkpoint_id, from_session_id);
 }

@@ -21,7 +21,7 @@ export type SessionSummary = {
   vault_ids?: string[];
   thread_id: string;
   /** Absent where the session is no fork. */
-  forked_from?: { session_id: string; event_id: string; checkpoint_id: string };
+  forked_from?: { session_id: string; event_id: string; checkpoint_id: string | null };
   resources: JsonObject[];
   usage: {
     input_tokens: number;
@@ -136,7 +136,7 @@ function forked({ time, public: from, private: own }: Seen): Partial<SessionSumm
     forked_from: {
       session_id: String(from.from_session_id),
       event_id: String(from.at_event_id),
-      checkpoint_id: String(from.checkpoint_id),
+      checkpoint_id: (from.checkpoint_id ?? null) as string | null,
     },
   };
 }

@@ -7,7 +7,7 @@
  *   any secret; without root nobody of its own user can read its memory.
  * - S5: with owners it ends once they are gone; in a fleet engines come and go, and only its operator ends it.
  */
-import { chmodSync, chownSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { close as closeInspector } from 'node:inspector';
 import { createServer, type Server } from 'node:net';
 import path from 'node:path';
@@ -21,6 +21,7 @@ import { openUpstream, type Upstream } from '../upstream.ts';
 import { captureFolder, gatewayUid } from './adopt.ts';
 import { Owners } from './owners.ts';
 import { serveGateway } from './serve.ts';
+import { authoritiesOf, BadNetworkSettings } from './settings.ts';
 
 /** The native programs that it needs. */
 type Programs = { launch: string; netprep: string; undumpable: string };
@@ -55,11 +56,6 @@ export type JoinedGatewayOptions = Pick<
   captureDir?: string;
   onChange(message: string): void;
 };
-
-/** What the operator says of the network cannot be used. */
-export class BadNetworkSettings extends Error {
-  override name = 'BadNetworkSettings';
-}
 
 const sweepMs = 60_000;
 /** A capture folder that nobody but us may change, and every session's user may look a socket up in. */
@@ -133,15 +129,6 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
   }
   void lock.lost.then(end);
   return { end, ended };
-}
-
-function authoritiesOf(file: string | undefined): string[] {
-  if (file === undefined) return [];
-  try {
-    return [`${readFileSync(file, 'utf8').trimEnd()}\n`];
-  } catch (error) {
-    throw new BadNetworkSettings(`${file} cannot be read: ${(error as Error).message}`);
-  }
 }
 
 function upstreamOf(options: GatewayRunOptions, extraAuthorities: string[]): Upstream {

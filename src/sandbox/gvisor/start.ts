@@ -80,6 +80,12 @@ async function startCaptured(
   }
   void captured?.ended.then((why) => started.link.end(`its capture namespace ended: ${why}`));
   const same = (path: string): string => path;
+  let stopping: Promise<void> | null = null;
+  const stop = async (): Promise<void> => {
+    await started.stop();
+    await captured?.stop();
+    await clean();
+  };
   const by = machine.cgroups.kind === 'none' ? unbounded : groups.boundBy;
   const limits = effectiveLimits(request.limits, by);
   return {
@@ -104,10 +110,9 @@ async function startCaptured(
     counters: () => groups.counters(),
     inside: same,
     outside: same,
-    stop: async () => {
-      await started.stop();
-      await captured?.stop();
-      await clean();
+    stop: () => {
+      stopping ??= stop();
+      return stopping;
     },
   };
 }

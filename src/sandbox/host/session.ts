@@ -47,6 +47,7 @@ export class Session {
   #fence = 0;
   #thaw: (() => void) | null = null;
   #holding: Promise<void> | null = null;
+  #ending: Promise<void> = Promise.resolve();
   #journal: Journal | null = null;
   readonly #calls = new Map<string, ProcessCall | EditsCall>();
   readonly #finished: ProcessCall[] = [];
@@ -285,7 +286,7 @@ export class Session {
     this.sandbox = started;
     this.#isGone = false;
     this.limits.began(started, spec.limits, () => void this.#outlive(started, spec.limits.lifetimeMs ?? 0));
-    void started.link.ended.then((reason) => this.#ended(started, reason));
+    this.#ending = started.link.ended.then((reason) => this.#ended(started, reason));
     for (const call of this.#calls.values())
       if (call.kind === 'edits' && call.outcome === null) await call.run(started, this.journal, true);
     return started;
@@ -374,6 +375,8 @@ export class Session {
 
   async close(): Promise<void> {
     await this.#turn;
+    // Also where it ended by itself: what is left of it is being removed (S5).
+    if (this.sandbox === null) await this.#ending;
     await this.#journal?.close();
   }
 

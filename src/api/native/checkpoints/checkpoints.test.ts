@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Fact, TestApi } from '../../../../test/sdk/test-api.ts';
 import { dataOf, makeSession, messageOf, openTestApi, record, say } from '../../../../test/sdk/test-api.ts';
+import { FoldedSessions } from '../../../engine/folded-sessions.ts';
 import { newId } from '../../../protocol/ids.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import { defaultTenant } from '../../../protocol/tenant.ts';
@@ -181,6 +182,29 @@ describe('a fork', () => {
     expect((await fork({ checkpoint_id: 'ckpt_x' })).status).toBe(404);
     expect((await fork({})).status).toBe(400);
     expect((await fork({ checkpoint_id: 'a', event_id: 'b' })).status).toBe(400);
+  });
+
+  it('of a session that has had no workspace yet needs no checkpoint, and has none to wait for', async () => {
+    const { id } = await makeSession(api, { initial_events: [say('only words')] });
+    const [idle, asking] = [newId('event'), newId('event')];
+    const stop = (type: string) => ({ stop_reason: { type, event_ids: [] }, stop_details: null });
+    await record(
+      api,
+      id,
+      { type: 'session.status_idle', id: asking, public: stop('requires_action') },
+      { type: 'session.status_idle', id: idle, public: stop('end_turn') },
+    );
+    const fork = (event_id: string) => api.ask('POST', `/v1/sessions/${id}/fork`, { event_id });
+    const { body } = await fork(idle);
+    expect(body.forked_from).toEqual({ session_id: id, event_id: idle, checkpoint_id: null });
+    const state = await new FoldedSessions(api.store).fold(String(body.id));
+    expect(state.checkpoints).toMatchObject({ restoring: null, isTouched: false });
+    expect((await fork(asking)).status).toBe(400);
+    await record(api, id, { type: 'sandbox.started' });
+    const later = newId('event');
+    await record(api, id, { type: 'session.status_idle', id: later, public: stop('end_turn') });
+    expect((await fork(later)).status).toBe(400);
+    expect((await fork(idle)).status).toBe(200);
   });
 
   it('has files of its own for what was mounted in its parent', async () => {

@@ -1,9 +1,14 @@
-/** Where a fork begins: a checkpoint by its id, or by the event that it belongs to; for other events the nearest are named. */
+/**
+ * Where a fork begins: a checkpoint by its id, or by the event that it belongs to. The end of a turn from before there was
+ * a workspace needs none. For other events the nearest are named.
+ */
 import type { z } from 'zod';
 import type { forkParams } from '../../../protocol/checkpoints.ts';
 import { type Problem, problem } from '../../../protocol/errors.ts';
 import type { KeptCheckpoint, SessionState } from '../../../session/state.ts';
-import type { Store } from '../../../store/store.ts';
+import type { Store, StoredEvent } from '../../../store/store.ts';
+
+export type ForkPoint = { id: string | null; eventId: string; seq: number };
 
 type Wanted = Pick<z.infer<typeof forkParams>, 'checkpoint_id' | 'event_id'>;
 
@@ -12,7 +17,7 @@ export async function forkPoint(
   session: string,
   state: SessionState,
   { checkpoint_id, event_id }: Wanted,
-): Promise<KeptCheckpoint | Problem> {
+): Promise<ForkPoint | Problem> {
   const { kept, making, requests } = state.checkpoints;
   if (checkpoint_id != null) {
     const known = kept.find(({ id }) => id === checkpoint_id);
@@ -35,7 +40,25 @@ export async function forkPoint(
       'conflict',
       'event_id: the checkpoint of this event is being made. Try again in a moment.',
     );
+  if (isEndOfTurn(event) && !(await hadWorkspace(store, session, event.seq)))
+    return { id: null, eventId: wanted, seq: event.seq };
   return problem('invalid_request', `event_id: ${wanted} has no checkpoint. ${nearest(kept, event.seq)}`);
+}
+
+function isEndOfTurn({ type, public: said }: StoredEvent): boolean {
+  const reason = said.stop_reason as { type?: string } | undefined;
+  return type === 'session.status_idle' && reason?.type !== 'requires_action';
+}
+
+const readBatch = 1_000;
+
+async function hadWorkspace(store: Store, session: string, upTo: number): Promise<boolean> {
+  for (let at = 0; at < upTo; ) {
+    const events = await store.read(session, at, Math.min(readBatch, upTo - at));
+    if (events.some(({ type }) => type === 'sandbox.started')) return true;
+    at = events.at(-1)?.seq ?? upTo;
+  }
+  return false;
 }
 
 function nearest(kept: readonly KeptCheckpoint[], seq: number): string {

@@ -9,7 +9,7 @@ import { isProblem, type Problem, problem } from '../../../protocol/errors.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import { session } from '../../../protocol/sessions.ts';
 import type { EventBodies } from '../../../session/events.ts';
-import type { KeptCheckpoint, SessionConfig } from '../../../session/state.ts';
+import type { SessionConfig } from '../../../session/state.ts';
 import type { Append, NewEvent, ResourcePut, Store, StoredEvent } from '../../../store/store.ts';
 import { draftOf, runningDrafts } from '../../input-drafts.ts';
 import type { Answer, Call } from '../../operation.ts';
@@ -18,7 +18,7 @@ import type { MintId } from '../../request-key.ts';
 import { keyReused, minterOf } from '../../request-key.ts';
 import { type FoundSession, findSession, inputDraft, summaryAt, toNewEvent } from '../../session-act.ts';
 import { sessionView } from '../../session-view.ts';
-import { forkPoint } from './fork-point.ts';
+import { type ForkPoint, forkPoint } from './fork-point.ts';
 
 type ForkCall = Call<unknown, z.infer<typeof forkParams>>;
 
@@ -125,7 +125,7 @@ function copyOf(event: StoredEvent): NewEvent {
 
 type Own = {
   parent: FoundSession;
-  at: KeptCheckpoint;
+  at: ForkPoint;
   config: SessionConfig;
   mint: MintId;
   resources: JsonObject[];

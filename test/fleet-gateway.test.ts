@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -161,9 +161,7 @@ beforeAll(async () => {
 }, 120_000);
 
 afterAll(async () => {
-  const folder = gateway?.line.capture_dir;
   await fleet?.end();
-  if (folder) rmSync(folder, { recursive: true, force: true });
   await model?.stop();
   upstream?.closeAllConnections();
   upstream?.close();

@@ -25,6 +25,8 @@ export class FleetProcesses {
   readonly folder: string;
   /** What the operator lets every gateway reach. */
   gatewayArguments: string[] = [];
+  /** Root's lie outside our folder. */
+  readonly #captureFolders = new Set<string>();
   readonly #postgres: PostgresServer;
   readonly #modelUrl: string;
   readonly #children: ChildProcess[] = [];
@@ -51,7 +53,8 @@ export class FleetProcesses {
     await Promise.all(this.#children.map((child) => ended(child, 3_000)));
     for (const child of this.#children) child.kill('SIGKILL');
     await this.#postgres.stop();
-    rmSync(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    for (const folder of [...this.#captureFolders, this.folder])
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   }
 
   /** The database, also as it is reached through a proxy. */
@@ -144,7 +147,10 @@ export class FleetProcesses {
   /** The gateway beside the host of that name. */
   async gateway(name: string, apiUrl: string, token?: string): Promise<Running> {
     const more = this.gatewayArguments;
-    return this.#join('gateway', name, { apiUrl, token: token ?? (await this.token(name, true)), more });
+    const to = { apiUrl, token: token ?? (await this.token(name, true)), more };
+    const running = await this.#join('gateway', name, to);
+    this.#captureFolders.add(running.line.capture_dir ?? this.folder);
+    return running;
   }
 
   #join(role: string, name: string, to: { apiUrl: string; token: string; more: string[] }) {

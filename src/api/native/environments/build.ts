@@ -5,7 +5,7 @@ import type { JsonObject } from '../../../protocol/json.ts';
 import { type Incoming, operation } from '../../operation.ts';
 
 const noBuilds = problem(
-  'unavailable',
+  'not_supported',
   'This server builds no environments: it has no sandbox host beside it.',
 );
 
@@ -17,7 +17,7 @@ export const buildEnvironment = operation({
   tag: 'environments',
   summary: 'Build the layer of an environment ahead of its sessions',
   response: environmentBuild,
-  problems: ['environment_not_found', 'environment_archived', 'unavailable'],
+  problems: ['environment_not_found', 'environment_archived', 'not_supported'],
   async run(call) {
     const found = await configOf(call);
     if (isProblem(found)) return found;
@@ -35,7 +35,7 @@ export const retrieveEnvironmentBuild = operation({
   tag: 'environments',
   summary: 'How far the present version of an environment is built',
   response: environmentBuild,
-  problems: ['environment_not_found', 'unavailable'],
+  problems: ['environment_not_found', 'not_supported'],
   async run(call) {
     const found = await configOf(call);
     return isProblem(found) ? found : stateOf(call, found);

@@ -4,7 +4,7 @@ import { problem } from '../../../protocol/errors.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import { operation } from '../../operation.ts';
 
-const noLayers = problem('unavailable', 'This server has no sandbox host beside it, and so no layers.');
+const noLayers = problem('not_supported', 'This server has no sandbox host beside it, and so no layers.');
 
 export const listEnvironmentLayers = operation({
   id: 'listEnvironmentLayers',
@@ -13,7 +13,7 @@ export const listEnvironmentLayers = operation({
   tag: 'environments',
   summary: 'List what environments have been built into, on every connected host',
   response: z.looseObject({ data: z.array(environmentLayer) }),
-  problems: ['unavailable'],
+  problems: ['not_supported'],
   async run({ deps }) {
     const layers = await deps.environments?.layers();
     return layers ? { body: { data: layers as unknown as JsonObject[] } } : noLayers;
@@ -31,7 +31,7 @@ export const cleanEnvironmentLayers = operation({
   summary: 'Remove layers that no session refers to',
   body: cleanLayersParams,
   response: cleanedLayers,
-  problems: ['unavailable'],
+  problems: ['not_supported'],
   async run({ deps, body }) {
     const removed = await deps.environments?.clean((body.older_than_seconds ?? daySeconds) * 1000);
     return removed ? { body: { type: 'environment_layers_cleaned', removed } } : noLayers;

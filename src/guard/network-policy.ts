@@ -4,6 +4,7 @@
  */
 import { defaultCaps, type NetworkPolicy, type NetworkRule } from '../gateway/policy.ts';
 import { packageRegistries } from '../gateway/presets.ts';
+import { compilePolicy } from '../gateway/rules.ts';
 import type { Networking } from '../protocol/environments.ts';
 import type { NetworkAnswer } from '../session/state.ts';
 
@@ -33,6 +34,12 @@ export function networkPolicy(
 /** Whether there is anything that could be reached; without, no gateway is needed. */
 export function reachesNobody(policy: NetworkPolicy): boolean {
   return policy.otherwise === 'deny' && !policy.rules.some(({ effect }) => effect !== 'deny');
+}
+
+/** What a gateway would refuse of these rules, with the field; null where it takes them. Better heard when they are written. */
+export function networkProblem(networking: Networking): string | null {
+  const compiled = compilePolicy(networkPolicy(networking, [], []));
+  return 'problem' in compiled ? `config.networking: ${compiled.field} ${compiled.problem}` : null;
 }
 
 function allow(id: string, hosts: readonly string[]): NetworkRule {

@@ -126,7 +126,8 @@ export function startHost(options: ConnectOptions): ChildProcess {
   ] as const)
     if (value !== undefined) args.push(name, String(value));
   const log = openSync(path.join(stateDir, 'host.log'), 'a', 0o600);
-  const flags = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2'];
+  // A signal opens no debugger: by it every user of the machine could speak to this process.
+  const flags = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2', '--disable-sigusr1'];
   const { launch } = findPrograms();
   const command = [process.execPath, ...flags, entry, ...args];
   // Not built: the host itself says so, and what to do.

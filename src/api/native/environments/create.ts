@@ -1,3 +1,4 @@
+import { networkProblem } from '../../../guard/network-policy.ts';
 import { configProblem, environment, environmentCreateParams } from '../../../protocol/environments.ts';
 import { problem } from '../../../protocol/errors.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
@@ -15,7 +16,14 @@ export const createEnvironment = operation({
   summary: 'Create an environment',
   body: environmentCreateParams,
   response: environment,
-  problems: ['conflict', 'not_supported', 'limit_out_of_range', 'invalid_metadata', 'idempotency_key_reused'],
+  problems: [
+    'invalid_request',
+    'conflict',
+    'not_supported',
+    'limit_out_of_range',
+    'invalid_metadata',
+    'idempotency_key_reused',
+  ],
   run: (call) =>
     changeOrganization(call, async (mint, nowMs) => {
       const refusal = limitsRefusal(call.deps, mergedLimits(undefined, call.body.config?.limits));
@@ -25,6 +33,8 @@ export const createEnvironment = operation({
       const body = environmentBody(id, call.body);
       const flaw = configProblem(body.config);
       if (flaw !== null) return problem('not_supported', flaw);
+      const unkept = networkProblem(body.config.networking);
+      if (unkept !== null) return problem('invalid_request', unkept);
       const row = {
         kind: 'environment',
         id,

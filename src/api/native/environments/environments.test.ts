@@ -59,6 +59,19 @@ describe('environments', () => {
     [{ config: { type: 'cloud', networking: { type: 'limited', hosts: ['a.b'] } } }, 'unknown field'],
     [{ config: { type: 'cloud', networking: { type: 'unrestricted', allowed_hosts: [] } } }, 'unknown field'],
     [
+      {
+        config: {
+          type: 'cloud',
+          networking: { type: 'limited', rules: [{ effect: 'deny', hosts: ['a.b'], paths: ['/a//b'] }] },
+        },
+      },
+      'config.networking: rules[0].paths[0]',
+    ],
+    [
+      { config: { type: 'cloud', networking: { type: 'limited', allowed_hosts: ['foo.0x1'] } } },
+      'config.networking',
+    ],
+    [
       { config: { type: 'cloud', networking: { type: 'limited', rules: [{ effect: 'allow', hosts: [] }] } } },
       'rules.0.hosts',
     ],

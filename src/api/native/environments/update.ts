@@ -1,3 +1,4 @@
+import { networkProblem } from '../../../guard/network-policy.ts';
 import { configProblem, environment, environmentUpdateParams } from '../../../protocol/environments.ts';
 import { problem } from '../../../protocol/errors.ts';
 import { maxMetadataPairs } from '../../../protocol/fields.ts';
@@ -20,6 +21,7 @@ export const updateEnvironment = operation({
   body: environmentUpdateParams,
   response: environment,
   problems: [
+    'invalid_request',
     'environment_not_found',
     'environment_archived',
     'conflict',
@@ -40,6 +42,8 @@ export const updateEnvironment = operation({
       if (refusal) return refusal;
       const flaw = configProblem(after.config);
       if (flaw !== null) return problem('not_supported', flaw);
+      const unkept = networkProblem(after.config.networking);
+      if (unkept !== null) return problem('invalid_request', unkept);
       if (Object.keys(after.metadata).length > maxMetadataPairs) {
         return problem('invalid_metadata', `metadata: at most ${maxMetadataPairs} pairs`);
       }

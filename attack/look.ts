@@ -7,11 +7,11 @@ import { promisify } from 'node:util';
 import { programFile } from '../chaos/processes.ts';
 import type { Stage } from './stage.ts';
 
-const patienceMs = 10_000;
+const patienceMs = 30_000;
 const pollMs = 100;
 const mostOutputBytes = 64 << 20;
 
-/** What is found once it is gone, or what is still there after ten seconds. */
+/** What is found once it is gone, or what is still there when patience ends. */
 export async function lookAt(look: () => string[]): Promise<string[]> {
   const untilMs = performance.now() + patienceMs;
   for (;;) {

@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { processesNaming, signal } from '../chaos/process-table.ts';
-import { type Judged, judge, type Observed, type Outside } from './judge.ts';
+import { type Judged, judge, type Observed, type Outside, recordOf } from './judge.ts';
 import { commandLines, filesWith, lookAt, namesBelow, printedBy } from './look.ts';
 import { takeHome } from './repository.ts';
 import { Sessions } from './rooms.ts';
@@ -19,6 +19,8 @@ type Attempt = { row: Row; nonce: string; answer: string | null };
 type Attacked = { sessions: string[]; attempts: Attempt[] };
 
 const victimMark = '987661';
+const decisionsMs = 10_000;
+const pollMs = 200;
 
 export async function run(stage: Stage, rows: readonly Row[], say: Say): Promise<Judged[]> {
   const sessions = new Sessions(stage);
@@ -42,9 +44,10 @@ export async function run(stage: Stage, rows: readonly Row[], say: Say): Promise
   const whole = await act(stage, victim, ['cat mine'], {});
   say(`the victim says: ${whole?.join() ?? 'nothing'}`);
   const decisions = await Promise.all(
-    attacked.map(async ({ sessions: its }) =>
-      (await Promise.all(its.map((one) => decisionsOf(stage, one)))).flat(),
-    ),
+    attacked.map(async ({ sessions: its, attempts }) => {
+      const awaited = attempts.flatMap(({ row, nonce }) => recordOf(row, nonce) ?? []);
+      return (await Promise.all(its.map((one) => decisionsOf(stage, one, awaited)))).flat();
+    }),
   );
   const outside = await leave(stage, [victim, ...attacked.flatMap(({ sessions: its }) => its)]);
   const isRoot = process.getuid?.() === 0;
@@ -139,15 +142,18 @@ function act(
   return stage.client.turn(session, stage.model.plan(calls, environment), calls.length);
 }
 
-/** The gateway's come by themselves, a moment later. */
-async function decisionsOf(stage: Stage, session: string): Promise<string[]> {
-  let found: string[] = [];
-  for (let before = -1; found.length !== before; await sleep(700)) {
-    before = found.length;
+/** The gateway's come by themselves, in their own time: all that rows wait for, or what there is when patience ends. */
+async function decisionsOf(stage: Stage, session: string, awaited: readonly RegExp[]): Promise<string[]> {
+  const untilMs = performance.now() + decisionsMs;
+  for (;;) {
     const events = await stage.client.events(session);
-    found = events.filter(({ type }) => type.startsWith('network.')).map((event) => JSON.stringify(event));
+    const found = events
+      .filter(({ type }) => type.startsWith('network.'))
+      .map((event) => JSON.stringify(event));
+    const isWhole = awaited.every((wanted) => found.some((one) => wanted.test(one)));
+    if (isWhole || performance.now() > untilMs) return found;
+    await sleep(pollMs);
   }
-  return found;
 }
 
 /** Deletes and stops everything, and looks at what is left. */

@@ -44,15 +44,23 @@ describe.skipIf(!isRoot)('a host whose own disk is full', () => {
     async () => {
       const stateDir = mkdtempSync(path.join(tmpdir(), 'scriptorium-narrow-'));
       execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=48m', 'tmpfs', stateDir]);
-      const rig = await Rig.start({ diskDriver: 'tar', stateDir: path.join(stateDir, 'state') });
-      await rig.create('s');
-      await rig.sh('s', 'dd if=/dev/urandom of=big bs=1M count=30 2>/dev/null; echo mine > mark');
-      expect(await rig.client.checkpoint(at('s', 'c'))).toMatchObject({ refused: 'no_space' });
-      expect(readdirSync(path.join(rig.stateDir, 'sessions/s/checkpoints'))).toEqual([]);
-      expect((await rig.sh('s', 'cat mark; rm big')).stdout).toBe('mine\n');
-      expect(unrefused(await rig.client.checkpoint(at('s', 'c')))).toMatchObject({ driver: 'tar', files: 1 });
-      await rig.client.destroySandbox({ session: 's', fence: 1, removeDisk: true });
-      await rig.close();
+      try {
+        const rig = await Rig.start({ diskDriver: 'tar', stateDir: path.join(stateDir, 'state') });
+        await rig.create('s');
+        await rig.sh('s', 'dd if=/dev/urandom of=big bs=1M count=30 2>/dev/null; echo mine > mark');
+        expect(await rig.client.checkpoint(at('s', 'c'))).toMatchObject({ refused: 'no_space' });
+        expect(readdirSync(path.join(rig.stateDir, 'sessions/s/checkpoints'))).toEqual([]);
+        expect((await rig.sh('s', 'cat mark; rm big')).stdout).toBe('mine\n');
+        expect(unrefused(await rig.client.checkpoint(at('s', 'c')))).toMatchObject({
+          driver: 'tar',
+          files: 1,
+        });
+        await rig.client.destroySandbox({ session: 's', fence: 1, removeDisk: true });
+        await rig.close();
+      } finally {
+        execFileSync('umount', ['-l', stateDir]);
+        rmSync(stateDir, { recursive: true });
+      }
       execFileSync('umount', [stateDir]);
       rmSync(stateDir, { recursive: true });
     },

@@ -86,8 +86,11 @@ describe.each(drivers)('disks kept as %s', (driver) => {
   }, patience);
 
   afterAll(async () => {
-    await rig.close();
-    sharing?.end();
+    try {
+      await rig.close();
+    } finally {
+      sharing?.end();
+    }
   }, patience);
 
   it(

@@ -3,7 +3,7 @@
  * own npm reaches it. Without that registry the tests that need it are skipped, aloud.
  */
 import { execFileSync } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
@@ -50,6 +50,8 @@ let model: Rehearsal;
 let server: RunningServer;
 let agentId: string;
 let packages: Server;
+/** A package for pip. */
+let wheel: Buffer;
 /** What it was asked, with the authorization it was shown. */
 const asked: string[] = [];
 
@@ -103,9 +105,18 @@ async function run(id: string, command: string): Promise<string> {
   throw new Error(`the turn did not end: ${JSON.stringify((await events(id)).slice(-8), null, 1)}`);
 }
 
+const sha256Of = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
 beforeAll(async () => {
   directory = await mkdtemp(path.join(tmpdir(), 'scriptorium-environments-'));
   const authoritiesFile = path.join(directory, 'authorities.pem');
+  const making =
+    "import zipfile as z; w = z.ZipFile('tiny.whl', 'w'); d = 'tiny-1.0.dist-info/'; w.writestr('tiny.py', 'word = \\'small\\'\\n'); " +
+    "w.writestr(d + 'METADATA', 'Metadata-Version: 2.1\\nName: tiny\\nVersion: 1.0\\n'); " +
+    "w.writestr(d + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'); " +
+    "w.writestr(d + 'RECORD', 'tiny.py,,\\n' + d + 'METADATA,,\\n' + d + 'WHEEL,,\\n' + d + 'RECORD,,\\n'); w.close()";
+  execFileSync('python3', ['-c', making], { cwd: directory });
+  wheel = await readFile(path.join(directory, 'tiny.whl'));
   const authority = await createAuthority('a registry of our own');
   packages = createServer(
     {
@@ -113,8 +124,11 @@ beforeAll(async () => {
         void authority.contextFor(name).then((context) => done(null, context), done),
     },
     (request, response) => {
+      response.setHeader('content-type', 'text/html');
       asked.push(`${request.method} ${request.url} ${request.headers.authorization}`);
-      response.end('private package\n');
+      if (request.url === '/tiny/')
+        response.end(`<a href="/tiny-1.0-py3-none-any.whl#sha256=${sha256Of(wheel)}">tiny</a>`);
+      else response.end(request.url?.endsWith('.whl') ? wheel : 'private package\n');
     },
   );
   await new Promise<void>((resolve) => packages.listen(0, '127.0.0.1', resolve));
@@ -228,7 +242,11 @@ it('history grows, and a rollback is a new version that is what an earlier one w
 });
 
 async function built(id: string): Promise<Json> {
-  let build = await api('POST', `/v1/environments/${id}/build`);
+  // A host that was killed a moment ago is away for a moment, and that is said so.
+  let asked = await ask('POST', `/v1/environments/${id}/build`);
+  while (asked.status === 503) asked = await ask('POST', `/v1/environments/${id}/build`);
+  expect(asked.status).toBe(200);
+  let build = asked.body;
   for (let tries = 0; build.status === 'building' && tries < 600; tries++) {
     await new Promise((resolve) => setTimeout(resolve, 100));
     build = await api('GET', `/v1/environments/${id}/build`);
@@ -345,4 +363,25 @@ it('a secret of a setup command reaches the registry that it is bound to, and is
     await environment({ setup: [{ run: 'true', secrets: [{ vault_id: vault.id, name: 'NOBODY' }] }] }),
   );
   expect((none.error as { message: string }).message).toContain('has no variable NOBODY');
+}, 60_000);
+
+it('pip packages of a registry of the operator’s own are installed, locked by hash, come out the same again, and are refused when they do not', async () => {
+  const id = await environment({ packages: { pip: ['tiny'] } });
+  const first = await built(id);
+  expect(first).toMatchObject({
+    status: 'ready',
+    packages: [{ manager: 'pip', name: 'tiny', version: '1.0', hash: `sha256:${sha256Of(wheel)}` }],
+  });
+  expect(await run(await session(id), 'python3 -c "import tiny; print(tiny.word)"')).toContain('small');
+  await killHost();
+  await rm(path.join(directory, 'data', 'host', 'images'), { recursive: true });
+  expect((await built(id)).digest).toBe(first.digest);
+
+  // A registry that gives another thing under the same name and version.
+  await killHost();
+  await rm(path.join(directory, 'data', 'host', 'images'), { recursive: true });
+  wheel = Buffer.concat([wheel, Buffer.from('and more')]);
+  const swapped = await built(id);
+  expect(swapped).toMatchObject({ status: 'failed', error: { step: 'pip' } });
+  expect((swapped.error as { output: string }).output).toMatch(/hash/i);
 }, 60_000);

@@ -1,5 +1,6 @@
 /** Every row, in the order of the report. */
 import { isProbe, type ProbeRow, type Row } from '../row.ts';
+import { bombRows } from './bombs.ts';
 import { gvisorAnswers, gvisorNamespaceAnswers } from './gvisor.ts';
 import { homewardRows } from './homeward.ts';
 import { insideRows } from './inside.ts';
@@ -34,6 +35,7 @@ const stock: readonly Row[] = [
   ...choices(kernelChoices),
   ...probes('network', namespaceAnswers),
   ...insideRows,
+  ...bombRows,
   ...outwardRows,
   ...homewardRows,
 ];

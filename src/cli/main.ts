@@ -309,7 +309,7 @@ program
 program
   .command('attack')
   .description('run hostile scripts in servers of its own, and say which were refused')
-  .option('--isolation <backend>', 'what isolates the sandboxes (default: bubblewrap)')
+  .option('--isolation <backend>', 'what isolates the sandboxes: bubblewrap (default) or gvisor')
   .option('--only <ids>', 'rows, or beginnings of their ids, with commas between')
   .option('--as-user', 'as root: run everything as an ordinary user')
   .option('--list', 'print the rows and attack nothing')

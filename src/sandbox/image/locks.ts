@@ -5,7 +5,7 @@
 import type { Executor } from '../executor.ts';
 import { isRefusal } from '../executor.ts';
 import { type Lock, type LockedPackage, layerPath } from './layers.ts';
-import type { Recipe } from './recipe.ts';
+import { pipReport, type Recipe } from './recipe.ts';
 
 type InSandbox = { session: string; fence: number };
 type Locks = Pick<Lock, 'packages' | 'files'>;
@@ -20,7 +20,7 @@ export async function readLocks(executor: Executor, place: InSandbox, recipe: Re
     const found = await executor.readFile({
       session,
       fence,
-      path: `${layerPath}/${path}`,
+      path: path.startsWith('/') ? path : `${layerPath}/${path}`,
       maxBytes: maxLockBytes,
     });
     return isRefusal(found) || !found.isWhole ? null : Buffer.from(found.data).toString('utf8');
@@ -35,7 +35,7 @@ export async function readLocks(executor: Executor, place: InSandbox, recipe: Re
       locks.packages.push(...npmPackages(lockfile));
     }
   }
-  if (recipe.packages.pip?.length) locks.packages.push(...pipPackages(await read('python.report.json')));
+  if (recipe.packages.pip?.length) locks.packages.push(...pipPackages(await read(pipReport)));
   if (recipe.packages.cargo?.length) locks.packages.push(...cargoPackages(await read('cargo/.crates2.json')));
   if (recipe.packages.gem?.length) locks.packages.push(...(await gemPackages(executor, place)));
   locks.packages = locks.packages.slice(0, maxPackages);
@@ -61,12 +61,14 @@ export function npmPackages(lockfile: string): LockedPackage[] {
 export function pipPackages(report: string | null): LockedPackage[] {
   type Item = {
     metadata?: { name?: string; version?: string };
-    download_info?: { archive_info?: { hashes?: { sha256?: string } } };
+    download_info?: { archive_info?: { hash?: string; hashes?: { sha256?: string } } };
   };
   const { install } = parsed(report) as { install?: Item[] };
   if (!Array.isArray(install)) return [];
   return install.flatMap(({ metadata, download_info }) => {
-    const sha256 = download_info?.archive_info?.hashes?.sha256;
+    const { hash, hashes } = download_info?.archive_info ?? {};
+    // Older ones say it in one word; both only where the index does.
+    const sha256 = hashes?.sha256 ?? /^sha256=([0-9a-f]{64})$/.exec(String(hash))?.[1];
     return locked(
       'pip',
       metadata?.name,

@@ -144,6 +144,10 @@ function buildEnvironment(registries: Registries): Record<string, string> {
 }
 
 type Command = Omit<Step, 'env'>;
+type Named = (program: string, text: string, argv: string[], stdin?: string) => Command;
+
+/** Goes with the build, after it was read. */
+export const pipReport = '/home/agent/pip-report.json';
 
 function installSteps(manager: Manager, specs: string[], lock: Lock | null): Command[] {
   const locked = (lock?.packages ?? []).filter((one) => one.manager === manager);
@@ -162,15 +166,7 @@ exec "$@"`,
     case 'npm':
       return npmSteps(specs, lock, named);
     case 'pip':
-      return [
-        named('python3', `-m pip install ${words}`, [
-          ...['python3', '-m', 'pip', 'install', '--no-cache-dir', '--target', `${layerPath}/python`],
-          ...['--report', `${layerPath}/python.report.json`],
-          ...(locked.length > 0
-            ? ['--no-deps', ...locked.map(({ name, version }) => `${name}==${version}`)]
-            : ['--', ...specs]),
-        ]),
-      ];
+      return [pipStep(specs, locked, named)];
     case 'cargo':
       return [
         named('cargo', `install ${words}`, [
@@ -201,12 +197,21 @@ function exact(locked: Lock['packages'], specs: string[], sign: string): string[
   return locked.length > 0 ? locked.map(({ name, version }) => `${name}${sign}${version}`) : specs;
 }
 
+/** No bytecode, and a report outside the layer: both name moments, and the same packages are to be the same layer. */
+function pipStep(specs: string[], locked: Lock['packages'], named: Named): Command {
+  const argv = [
+    ...['python3', '-m', 'pip', 'install', '--no-cache-dir', '--no-compile'],
+    ...['--target', `${layerPath}/python`, '--report', pipReport],
+  ];
+  const isWhole = locked.length > 0 && locked.every(({ hash }) => hash !== null);
+  if (!isWhole) return named('python3', `-m pip install ${specs.join(' ')}`, [...argv, '--', ...specs]);
+  const lines = locked.map(({ name, version, hash }) => `${name}==${version} --hash=${hash}\n`);
+  const exactly = ['--no-deps', '--require-hashes', '-r', '/dev/stdin'];
+  return named('python3', '-m pip install, as locked', [...argv, ...exactly], lines.join(''));
+}
+
 /** A project of its own, not a global install: only a project has a lock with hashes. */
-function npmSteps(
-  specs: string[],
-  lock: Lock | null,
-  named: (program: string, text: string, argv: string[], stdin?: string) => Command,
-): Command[] {
+function npmSteps(specs: string[], lock: Lock | null, named: Named): Command[] {
   const folder = `${layerPath}/npm`;
   const names = ['package.json', 'package-lock.json'];
   const files = names.flatMap((name) => {

@@ -3,6 +3,7 @@ import type { EnvironmentConfig } from '../../../protocol/environments.ts';
 import { isProblem, type Problem, problem } from '../../../protocol/errors.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import { type Incoming, operation } from '../../operation.ts';
+import { orUnavailable } from './reach.ts';
 
 const noBuilds = problem(
   'not_supported',
@@ -23,7 +24,8 @@ export const buildEnvironment = operation({
     if (isProblem(found)) return found;
     if (found.isArchived)
       return problem('environment_archived', 'This environment is archived and takes no new sessions.');
-    await call.deps.environments?.begin(call.principal.tenant, found.config);
+    const begun = await orUnavailable(call.deps.environments?.begin(call.principal.tenant, found.config));
+    if (begun) return begun;
     return stateOf(call, found);
   },
 });

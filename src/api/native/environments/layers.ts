@@ -3,6 +3,7 @@ import { cleanedLayers, cleanLayersParams, environmentLayer } from '../../../pro
 import { problem } from '../../../protocol/errors.ts';
 import type { JsonObject } from '../../../protocol/json.ts';
 import { operation } from '../../operation.ts';
+import { orUnavailable } from './reach.ts';
 
 const noLayers = problem('not_supported', 'This server has no sandbox host beside it, and so no layers.');
 
@@ -15,7 +16,8 @@ export const listEnvironmentLayers = operation({
   response: z.looseObject({ data: z.array(environmentLayer) }),
   problems: ['not_supported'],
   async run({ deps }) {
-    const layers = await deps.environments?.layers();
+    const layers = await orUnavailable(deps.environments?.layers());
+    if (layers && 'problem' in layers) return layers;
     return layers ? { body: { data: layers as unknown as JsonObject[] } } : noLayers;
   },
 });
@@ -33,7 +35,9 @@ export const cleanEnvironmentLayers = operation({
   response: cleanedLayers,
   problems: ['not_supported'],
   async run({ deps, body }) {
-    const removed = await deps.environments?.clean((body.older_than_seconds ?? daySeconds) * 1000);
+    const olderThanMs = (body.older_than_seconds ?? daySeconds) * 1000;
+    const removed = await orUnavailable(deps.environments?.clean(olderThanMs));
+    if (removed && 'problem' in removed) return removed;
     return removed ? { body: { type: 'environment_layers_cleaned', removed } } : noLayers;
   },
 });

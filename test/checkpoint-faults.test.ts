@@ -61,8 +61,6 @@ describe.skipIf(!isRoot)('a host whose own disk is full', () => {
         execFileSync('umount', ['-l', stateDir]);
         rmSync(stateDir, { recursive: true });
       }
-      execFileSync('umount', [stateDir]);
-      rmSync(stateDir, { recursive: true });
     },
     patience,
   );

@@ -54,7 +54,7 @@ export const bombRows: readonly ScriptRow[] = [
     title: 'the disk of the machine cannot be filled by one session',
     promises: ['S4'],
     room: 'bombs',
-    weakAsUser: 'Without root there is no disk quota (docs/design/sandbox.md)',
+    weakAsUser: 'Without root there is no disk quota (docs/design/disks.md)',
     calls: ['/mnt/attack/bombs disk 1280; rm -f bomb.*'],
     refusal: /^refused (?:ENOSPC|EDQUOT) at \d+$/,
   },

@@ -9,7 +9,7 @@ import { type Rehearsal, startRehearsal } from '../rehearsal/peer.ts';
 import type { Reply, Turn } from '../rehearsal/script.ts';
 import { FleetProcesses, get, type Running, until } from './peers/fleet-processes.ts';
 
-const lostAfterSeconds = 5;
+const lostAfterSeconds = 10;
 
 let model: Rehearsal;
 let fleet: FleetProcesses;

@@ -3,10 +3,10 @@
  * in the organisation's stream once and for good (G4): a host that was given up stays out, since its sessions have gone on
  * elsewhere, and all engines of a fleet know it.
  */
-import { newId } from '../protocol/ids.ts';
 import { defaultTenant } from '../protocol/tenant.ts';
 import type { HostAway } from '../sandbox/executor.ts';
-import type { Append, Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
+import { declareOnce } from './declaration.ts';
 
 export type LostHost = { id: string; lostAt: string; by: string; reason: string };
 
@@ -38,31 +38,10 @@ export class HostLosses {
   }
 
   /** Idempotent. */
-  async declare(host: string, by: string, reason: string): Promise<void> {
+  declare(host: string, by: string, reason: string): Promise<void> {
+    const about = { host };
     const nowMs = this.#nowMs();
-    const time = new Date(nowMs).toISOString();
-    const append: Append = {
-      ...defaultTenant,
-      stream: defaultTenant.organization,
-      events: [
-        {
-          ...{ id: newId('event', nowMs), type: 'host.lost', actor: by, audience: 'operator' },
-          ...{ thread: null, turn: null, call: null, causation: null },
-          public: { host, reason },
-          private: null,
-        },
-      ],
-      resources: [
-        {
-          ...{ kind, id: host, version: 1, body: { by, reason }, createdAt: time, updatedAt: time },
-          ...{ archivedAt: null, uniqueName: null },
-        },
-      ],
-    };
-    const result = await this.#store.append(append);
-    const isKnown = result.status === 'conflict' && result.reason === 'version';
-    if (result.status !== 'ok' && !isKnown)
-      throw new Error(`the loss of ${host} was not recorded: ${result.status}`);
+    return declareOnce(this.#store, { kind, id: host, eventType: 'host.lost', about, by, reason, nowMs });
   }
 
   async list(): Promise<LostHost[]> {

@@ -4,10 +4,10 @@
  *
  * S4: whoever cannot learn whether a token was revoked lets nobody in.
  */
-import { newId } from '../protocol/ids.ts';
 import { defaultTenant } from '../protocol/tenant.ts';
-import type { Append, Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import { StoreUnavailable } from '../store/store.ts';
+import { declareOnce } from './declaration.ts';
 
 export type RevokedToken = { name: string; revokedAt: string; by: string; reason: string };
 
@@ -30,31 +30,18 @@ export class HostTokens {
   }
 
   /** Idempotent; the first reason stands. */
-  async revoke(name: string, by: string, reason: string): Promise<void> {
+  revoke(name: string, by: string, reason: string): Promise<void> {
+    const about = { name };
     const nowMs = this.#nowMs();
-    const time = new Date(nowMs).toISOString();
-    const append: Append = {
-      ...defaultTenant,
-      stream: defaultTenant.organization,
-      events: [
-        {
-          ...{ id: newId('event', nowMs), type: 'host_token.revoked', actor: by, audience: 'operator' },
-          ...{ thread: null, turn: null, call: null, causation: null },
-          public: { name, reason },
-          private: null,
-        },
-      ],
-      resources: [
-        {
-          ...{ kind, id: name, version: 1, body: { by, reason }, createdAt: time, updatedAt: time },
-          ...{ archivedAt: null, uniqueName: null },
-        },
-      ],
-    };
-    const result = await this.#store.append(append);
-    const isKnown = result.status === 'conflict' && result.reason === 'version';
-    if (result.status !== 'ok' && !isKnown)
-      throw new Error(`the token of ${name} was not revoked: ${result.status}`);
+    return declareOnce(this.#store, {
+      kind,
+      id: name,
+      eventType: 'host_token.revoked',
+      about,
+      by,
+      reason,
+      nowMs,
+    });
   }
 
   /** The newest ones; `isRevoked` knows all. */

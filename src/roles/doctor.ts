@@ -1,6 +1,6 @@
 import type { ModelConfig } from '../model/catalogue.ts';
 import type { JsonObject } from '../protocol/json.ts';
-import { version } from './parts.ts';
+import { version } from './version.ts';
 
 /** What this machine can isolate and what is configured, with a remedy for each lack. No server need run. */
 export async function doctor(about: { dataDir: string; model: ModelConfig }): Promise<JsonObject> {

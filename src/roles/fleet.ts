@@ -25,9 +25,9 @@ import {
   type CommonOptions,
   now,
   summarizeModule,
-  version,
   warmUpLater,
 } from './parts.ts';
+import { version } from './version.ts';
 
 export type RoleOptions = CommonOptions & {
   port: number;

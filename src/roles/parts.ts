@@ -35,8 +35,7 @@ import type { SessionConfig } from '../session/state.ts';
 import { openBlobs, openStore } from '../store/open.ts';
 import type { Blobs, Store } from '../store/store.ts';
 import { buildLimits, type LimitPolicy, limitPolicy } from './limit-policy.ts';
-
-export const version = '0.1.0';
+import { version } from './version.ts';
 
 /** The machine's, unless a failpoint moves it. */
 export const now = failpoints.on ? clockMs : Date.now;

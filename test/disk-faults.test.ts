@@ -92,7 +92,7 @@ async function missingAfter(
 }
 
 describe.runIf(canRun)('power loss under the SQLite store', () => {
-  it.each([20, 200, 1_500])('after %i acknowledged appends loses none of them', patience, async (count) => {
+  it.each([20, 300])('after %i acknowledged appends loses none of them', patience, async (count) => {
     const disk = newDisk();
     const acknowledged = await appendUntilKilled(disk, count);
     expect(acknowledged.length).toBeGreaterThanOrEqual(count);
@@ -124,10 +124,10 @@ describe.runIf(canRun)('a disk whose syncs fail', () => {
         expect(one.ended).not.toBe('bug');
         const isAcknowledged = one.ended !== 'unavailable';
         // Twice: the second time over what the first failure left behind.
-        if (tries.length === 40 || tries.length === 400) disk.break(broken);
+        if (tries.length === 40 || tries.length === 160) disk.break(broken);
         if (!isAcknowledged) refusals += 1;
         if (!isAcknowledged && refusals % 25 === 0) disk.repair();
-        if (tries.length > 900) child.kill('SIGKILL');
+        if (tries.length > 300) child.kill('SIGKILL');
       }
       expect(refusals).toBeGreaterThanOrEqual(50);
       expect(acknowledgedDuring(tries)).toEqual([]);
@@ -149,8 +149,8 @@ describe.runIf(canRun)('a disk whose syncs fail', () => {
         expect(ended).toBe('ok');
         acknowledged.push({ stream: 's', id, firstSeq: firstSeq ?? 0 });
         if (acknowledged.length === 200) disk.break('scriptorium.db$');
-        if (acknowledged.length === 320) disk.repair();
-        if (acknowledged.length === 500) child.kill('SIGKILL');
+        if (acknowledged.length === 280) disk.repair();
+        if (acknowledged.length === 360) child.kill('SIGKILL');
       }
       expect(await missingAfter(disk, acknowledged, 'image', { eventsOfAppend: 1 })).toEqual([]);
     },

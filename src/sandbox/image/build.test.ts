@@ -129,7 +129,7 @@ it('a daemon that a command leaves writes nothing into the layer any more', asyn
 });
 
 it('a build that fills the disk ends before the disk is full, and leaves nothing', async () => {
-  const ended = await build('while :; do head -c 20000000 /dev/urandom > f$((n=n+1)) || exit 1; done');
+  const ended = await build('n=0; while :; do n=$((n+1)); head -c 20000000 /dev/zero > f$n || exit 1; done');
   expect(ended).toMatchObject({
     failed: 'command',
     step: 'setup[0]',

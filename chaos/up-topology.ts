@@ -112,7 +112,7 @@ export class UpTopology implements Topology {
   }
 
   #lookAtHost(): void {
-    const now = processesNaming(this.#stateDir)[0] ?? null;
+    const now = processesNaming(this.#stateDir, path.join('sandbox', 'host', 'main'))[0] ?? null;
     if (now === this.#host) return;
     if (this.#host !== null && !this.#isQuitting) {
       const cause = this.#killedHosts.has(this.#host) ? 'kill' : this.#lastWordsOfHost();

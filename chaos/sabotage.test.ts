@@ -11,8 +11,20 @@ import { describe, expect, it } from 'vitest';
 
 const program = path.resolve(import.meta.dirname, 'main.ts');
 
-async function attackWithout(sabotage: string): Promise<{ code: unknown; report: Record<string, unknown> }> {
-  const size = ['--seed', '3', '--seconds', '40', '--steps', '40', '--sessions', '3', '--pace', '1200'];
+type Verdict = { code: unknown; report: Record<string, unknown> };
+
+/** What strikes only at a takeover needs one that falls into a command: where none did, another attack is made. */
+async function attackWithout(sabotage: string): Promise<Verdict> {
+  let verdict: Verdict = { code: null, report: {} };
+  for (const seed of ['3', '4', '5', '6']) {
+    verdict = await attackOnce(sabotage, seed);
+    if (verdict.report.held !== true) break;
+  }
+  return verdict;
+}
+
+async function attackOnce(sabotage: string, seed: string): Promise<Verdict> {
+  const size = ['--seed', seed, '--seconds', '40', '--steps', '40', '--sessions', '3', '--pace', '1200'];
   const args = [...size, '--json', '--sabotage', sabotage];
   const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let stdout = '';
